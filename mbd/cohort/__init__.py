@@ -1,0 +1,1 @@
+"""Rows of people: features, labels, presence, and what was withdrawn."""

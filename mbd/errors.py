@@ -1,0 +1,104 @@
+"""Every error of ours. It knows no HTTP, no SQL and no torch: the edges translate it.
+
+    MbdError                         a message for the person who meets it, and the remedy
+    ├── SettingsError                the environment or the state folder is not usable
+    ├── CohortError                  data that cannot be a cohort
+    │   ├── RowError                 one row is wrong; names the row
+    │   ├── UnsafePickleError        a pickle asked for something other than plain arrays
+    │   └── ChannelSuppressedError   the channel was revoked: no import, training or prediction
+    ├── TrainingError                a recipe, a checkpoint or a run that cannot go on
+    ├── ExactnessError               integer arithmetic could stop being exact (2^53)
+    ├── DeletionError                a revocation that cannot be carried out
+    │   ├── UnknownSubjectError      nobody of that name in the revocable cohort
+    │   ├── NothingToDeleteError     the person is known, the channel is not there
+    │   └── NotCertifiedError        the residual stayed above tau; nothing was released
+    ├── PrivacyError                 parameters for which no guarantee can be calibrated
+    └── RecordsError                 the database
+        ├── LedgerError              the log would fork, skip, rewrite or go back
+        └── SchemaVersionError       the database is older or newer than this program
+"""
+
+
+class MbdError(Exception):
+    """Base of the tree.
+
+    Attributes:
+        message: what is wrong, for a person.
+        remedy: what that person can do about it.
+    """
+
+    def __init__(self, message: str, *, remedy: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message} Remedy: {self.remedy}"
+
+
+class SettingsError(MbdError):
+    """The environment or the state folder is not usable."""
+
+
+class CohortError(MbdError):
+    """Data that cannot be a cohort."""
+
+
+class RowError(CohortError):
+    """One row is wrong.
+
+    Attributes:
+        row: what names it to its owner, for example ``row 17 (clip 'abc_3')``.
+    """
+
+    def __init__(self, row: str, message: str, *, remedy: str) -> None:
+        super().__init__(f"{row}: {message}", remedy=remedy)
+        self.row = row
+
+
+class UnsafePickleError(CohortError):
+    """A pickle asked for something other than plain arrays and builtins; nothing of it was executed."""
+
+
+class ChannelSuppressedError(CohortError):
+    """The channel was revoked: import, training and prediction refuse it."""
+
+
+class TrainingError(MbdError):
+    """A recipe, a checkpoint or a run that cannot go on."""
+
+
+class ExactnessError(MbdError):
+    """Integer arithmetic in float64 could stop being exact; raised before it does."""
+
+
+class DeletionError(MbdError):
+    """A revocation that cannot be carried out; nothing was changed."""
+
+
+class UnknownSubjectError(DeletionError):
+    """Nobody of that name in the revocable cohort."""
+
+
+class NothingToDeleteError(DeletionError):
+    """The person is known, but the channel is not there."""
+
+
+class NotCertifiedError(DeletionError):
+    """The residual stayed above tau, so nothing was released."""
+
+
+class PrivacyError(MbdError):
+    """Parameters for which no guarantee can be calibrated."""
+
+
+class RecordsError(MbdError):
+    """The database cannot do what was asked."""
+
+
+class LedgerError(RecordsError):
+    """The log would fork, skip, rewrite or go back."""
+
+
+class SchemaVersionError(RecordsError):
+    """The database is older or newer than this program."""
