@@ -1,1 +1,1 @@
-"""The signing module: statements, envelopes, proofs and their offline verification. It imports nothing of ours."""
+"""Statements, envelopes, proofs and their offline verification. It imports nothing of ours."""
