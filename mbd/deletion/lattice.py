@@ -1,0 +1,130 @@
+"""Deletion from a lattice model: drop, Newton or refit. It chooses by scope and budget, and never by wish.
+
+- ``lattice-drop``: no head needs new weights. A modality left for everyone, so its blocks and heads go and the others
+  already exist; or no training row held the channel: exact.
+- ``lattice-newton``: statistics are downdated exactly, changed heads move from their released weights by certified
+  Newton steps and take fresh noise: certified.
+- ``lattice-refit``: the same statistics, recomputed from D' and solved from nothing with fresh noise. The release is
+  a function of D', public constants and noise that nothing else depends on: exact. It is chosen when the Newton
+  path would pass the line's budget.
+
+Source: docs/guarantees.md, "The modality lattice".
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from mbd.cohort.cohort import EVERYONE, Cohort
+from mbd.cohort.modality import Modality, ModalitySet
+from mbd.deletion.downdate import changed_heads, downdate, drop_blocks
+from mbd.deletion.outcome import Mechanism, Outcome, Revocation
+from mbd.errors import DeletionError
+from mbd.lattice.fit import training_rows
+from mbd.lattice.model import LatticeModel
+from mbd.lattice.release import Head, release_heads
+from mbd.privacy.gaussian import compose, mu_of
+from mbd.privacy.guarantee import Certified, Exact, Guarantee, weakest
+from mbd.privacy.noise import NoiseSource
+
+ASSUMPTIONS = (
+    "The backbone and every feature constant were made from public rows alone.",
+    "The noise secret stays secret: the Gaussian is ChaCha20 output under it, taken as random.",
+    "The float64 Gaussian (53 uniform bits, rounded to a public grid) is taken as the real-valued Gaussian.",
+    "Features and labels were rounded to the grid before anything else was computed from them.",
+)
+STATISTICS_EQUALITY = "statistics (G', c', n') = those of D' computed from scratch, bit for bit"
+PUBLIC_EQUALITY = "backbone and feature constants: functions of public rows alone, the same bits as before"
+UNCHANGED_EQUALITY = "heads without the revoked channels: their statistics, and so their weights, are the same bits"
+REFIT_EQUALITY = "updated heads: solved from nothing on (G', c') and released with fresh noise, as the comparator is"
+
+
+def delete(
+    model: LatticeModel,
+    cohort: Cohort,
+    revocation: Revocation,
+    *,
+    noise: NoiseSource,
+    occasion: str,
+    spent: Sequence[float],
+) -> Outcome:
+    """Remove the revoked channels' influence from a model.
+
+    Args:
+        model: the live version.
+        cohort: D; its training rows are those whose statistics the model holds.
+        revocation: what is withdrawn. Pairs that touch no training row change nothing: that is a result too.
+        noise: the committed stream.
+        occasion: the model line and the version to come; binds the noise to them.
+        spent: mu of every certified release of this line so far.
+
+    Raises:
+        DeletionError: the model's statistics are not those of the cohort's training rows; nothing was released.
+        NotCertifiedError: a head's residual stayed above tau; nothing was released.
+    """
+    closure = cohort.closure(revocation.pairs)
+    kept = drop_for_everyone(model, frozenset(m for subject, m in closure if subject == EVERYONE))
+    before = training_rows(cohort).restrict(kept.layout.modalities)
+    after = before.without(closure)
+    down = downdate(kept.featurizer, kept.statistics, before, after)
+    changed = changed_heads(kept.layout, kept.statistics, down.statistics)
+    mechanism = _choose(model, changed, spent)
+    if mechanism == "lattice-refit" and kept.featurizer.statistics(after) != down.statistics:
+        raise DeletionError(
+            "The live statistics are not those of the cohort's training rows: recomputing them gave other bits.",
+            remedy="find the damaged state with `mbd certificate replay`, then train the line again from the cohort",
+        )
+    released = release_heads(
+        kept.layout,
+        down.statistics,
+        changed,
+        policy=model.policy,
+        noise=noise,
+        purpose=f"{occasion}/{revocation.digest}",
+        start=kept.heads if mechanism == "lattice-newton" else None,
+    )
+    return Outcome(
+        model=replace(kept, statistics=down.statistics, heads={**kept.heads, **released}),
+        mechanism=mechanism,
+        guarantee=_guarantee(mechanism, released),
+        updated=changed,
+        unchanged=tuple(pattern for pattern in kept.layout.patterns if pattern not in changed),
+        dropped=tuple(pattern for pattern in model.layout.patterns if pattern not in kept.layout.patterns),
+        rows_touched=down.rows_touched,
+    )
+
+
+def drop_for_everyone(model: LatticeModel, modalities: frozenset[Modality]) -> LatticeModel:
+    """The model without the blocks and heads of these modalities; no row is read.
+
+    Raises:
+        DeletionError: nothing would be left.
+    """
+    layout = model.layout.without(modalities)
+    if not layout.blocks:
+        raise DeletionError(
+            "Withdrawing this for everyone would leave the model line without a single channel.",
+            remedy="retire the model line instead: a model of nothing cannot be certified",
+        )
+    statistics = drop_blocks(model.statistics, model.layout, layout)
+    heads = {pattern: model.heads[pattern] for pattern in layout.patterns}
+    return replace(model, featurizer=model.featurizer.with_layout(layout), statistics=statistics, heads=heads)
+
+
+def _choose(model: LatticeModel, changed: Sequence[ModalitySet], spent: Sequence[float]) -> Mechanism:
+    if not changed:
+        return "lattice-drop"
+    policy = model.policy
+    after_this = compose([*spent, mu_of(policy.epsilon, policy.delta)])
+    return "lattice-newton" if after_this <= mu_of(policy.budget_epsilon, policy.delta) else "lattice-refit"
+
+
+def _guarantee(mechanism: Mechanism, released: Mapping[ModalitySet, Head]) -> Guarantee:
+    """The class of the whole: public parts, statistics and unchanged heads are exact, the rest is as released."""
+    fixed = Exact((PUBLIC_EQUALITY, STATISTICS_EQUALITY, UNCHANGED_EQUALITY))
+    match mechanism:
+        case "lattice-drop":
+            return fixed
+        case "lattice-refit":
+            return weakest([fixed, Exact((REFIT_EQUALITY,))])
+        case "lattice-newton":
+            return weakest([fixed, *(Certified(head.mu, ASSUMPTIONS) for head in released.values())])

@@ -1,0 +1,1 @@
+"""The modality lattice: blocks, exact integer statistics, and one strongly convex head per availability pattern."""

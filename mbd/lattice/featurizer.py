@@ -1,0 +1,178 @@
+"""Rows in, integers out: phi(i) on the grid, the same bits however the rows are batched. It knows no statistics.
+
+Everything that shapes a feature (centre, scale, backbone, grid, layout) is a public constant, fitted on the public
+partition alone. Block B of phi(i) is a function of the channels in B of row i.
+
+Why the bits do not depend on batching: the backbone runs in float64, where batching moves an embedding by about
+1e-13; a value that lies so close to a rounding boundary that such a difference could matter (one coordinate in a
+million) is computed again from its row alone, and that result counts.
+
+Legend: N rows, D coordinates, F features of one channel, K outputs.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mbd.backbones.base import Backbone
+from mbd.cohort.batch import make_batch
+from mbd.cohort.cohort import Cohort, Task
+from mbd.cohort.modality import Modality, ModalitySet
+from mbd.errors import CohortError
+from mbd.lattice.layout import Block, Layout, group_names
+from mbd.lattice.statistics import LABEL_BITS, Grid, Statistics
+
+FloatArray = NDArray[np.float64]
+
+FEATURE_BITS = 11
+CHUNK_ROWS = 256
+_SPREAD = 4.0  # standard deviations that fit into [-1, 1]
+_AMBIGUOUS = 2.0**-20  # grid steps around a rounding boundary; float64 embeddings differ by far less
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """A public affine map of one coordinate group: ``clip((x - centre) * factor, -1, 1)``.
+
+    Attributes:
+        centre: float64 [F], the mean over public training rows.
+        factor: float64 [F], 1 / (4 SD) over the same rows; 0 where a feature is constant.
+    """
+
+    centre: FloatArray
+    factor: FloatArray
+
+    @classmethod
+    def fit(cls, values_NF: FloatArray) -> "Scaling":
+        """Centre and factor of public rows."""
+        spread = _SPREAD * values_NF.std(axis=0)
+        return cls(values_NF.mean(axis=0), np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 1e-12))
+
+    def __call__(self, values_NF: FloatArray) -> FloatArray:
+        """The scaled and clipped values."""
+        return np.clip((values_NF - self.centre) * self.factor, -1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Featurizer:
+    """The public map from a row to its integer features.
+
+    Attributes:
+        backbone: in float64 and evaluation mode.
+        layout: what each coordinate means.
+        grid: the integer grid.
+        scalings: one for each group of the layout.
+    """
+
+    backbone: Backbone
+    layout: Layout
+    grid: Grid
+    scalings: Mapping[str, Scaling]
+
+    @classmethod
+    def fit(cls, backbone: Backbone, public: Cohort, *, feature_bits: int = FEATURE_BITS) -> "Featurizer":
+        """Constants from public training rows; every penalty starts at 1 (see `mbd.lattice.selection`).
+
+        Raises:
+            CohortError: a channel or a combination of channels that no public row has.
+        """
+        backbone = backbone.double().eval()
+        raw_widths = {modality: public.channels[modality].dim for modality in public.modalities}
+        groups = group_names(raw_widths, backbone.embedding_dim)
+        layout = Layout(raw_widths, backbone.embedding_dim, dict.fromkeys(groups, 1.0))
+        scalings = {}
+        for block in layout.blocks:
+            at = _rows_with(public, block.channels)
+            if not at:
+                raise CohortError(
+                    f"No public training row has {' and '.join(sorted(block.channels))} together.",
+                    remedy="put rows with every combination of channels into the public partition",
+                )
+            if block.raw:
+                scalings[f"{block.name}.raw"] = Scaling.fit(_channel(public, at, block))
+            if block.learned:
+                scalings[f"{block.name}.learned"] = Scaling.fit(_embedding(backbone, public, at, block.channels))
+        return cls(backbone, layout, Grid(feature_bits, label_limit(public.task)), scalings)
+
+    def with_layout(self, layout: Layout) -> "Featurizer":
+        """The same map with other penalties, or with fewer modalities."""
+        return Featurizer(self.backbone, layout, self.grid, {group: self.scalings[group] for group in layout.groups})
+
+    def features(self, cohort: Cohort, rows: Sequence[int]) -> FloatArray:
+        """The features of these rows, integer-valued float64 [N, D]; a block that a row lacks is all zeros."""
+        phi_ND = np.zeros((len(rows), self.layout.width))
+        one = float(1 << self.grid.feature_bits)
+        for block in self.layout.blocks:
+            position = [n for n, i in enumerate(rows) if block.channels <= cohort.present(i)]
+            if not position:
+                continue
+            at = [rows[n] for n in position]
+            phi_ND[position, block.indicator] = one
+            if block.raw:
+                scaled = self.scalings[f"{block.name}.raw"](_channel(cohort, at, block))
+                phi_ND[position, block.raw_at] = np.rint(scaled * one)
+            if block.learned:
+                phi_ND[position, block.learned_at] = self._learned(cohort, at, block, one)
+        return phi_ND
+
+    def labels(self, cohort: Cohort, rows: Sequence[int]) -> FloatArray:
+        """Labels of these rows on the grid, integer-valued float64 [N, K]."""
+        return self.grid.label_integers(cohort.targets[list(rows)])
+
+    def statistics(self, cohort: Cohort, *, chunk_rows: int = CHUNK_ROWS) -> Statistics:
+        """G, c and n of all rows of a cohort that have a channel in force, streamed in chunks.
+
+        Raises:
+            ExactnessError: the sums could reach 2^53.
+        """
+        in_force = frozenset(self.layout.modalities)
+        rows = [i for i in range(len(cohort)) if cohort.present(i) & in_force]
+        self.grid.require(len(rows))
+        return Statistics.accumulate(
+            self.grid, self.layout.width, cohort.task.outputs, self._chunks(cohort, rows, chunk_rows)
+        )
+
+    def _chunks(self, cohort: Cohort, rows: Sequence[int], chunk_rows: int) -> Iterator[tuple[FloatArray, FloatArray]]:
+        for start in range(0, len(rows), chunk_rows):
+            chunk = rows[start : start + chunk_rows]
+            yield self.features(cohort, chunk), self.labels(cohort, chunk)
+
+    def _learned(self, cohort: Cohort, at: Sequence[int], block: Block, one: float) -> FloatArray:
+        scaling = self.scalings[f"{block.name}.learned"]
+        steps_ND = scaling(_embedding(self.backbone, cohort, at, block.channels)) * one
+        near = np.abs(steps_ND - np.floor(steps_ND) - 0.5) < _AMBIGUOUS
+        for n in np.flatnonzero(near.any(axis=1)).tolist():
+            steps_ND[n] = scaling(_embedding(self.backbone, cohort, [at[n]], block.channels))[0] * one
+        return np.rint(steps_ND)
+
+
+def label_limit(task: Task) -> int:
+    """The largest label of a task on the grid 2^-10, from its public declaration."""
+    largest = 1.0 if task.kind == "classification" else max(abs(task.low), abs(task.high))
+    return int(np.ceil(largest * 2**LABEL_BITS))
+
+
+def _rows_with(cohort: Cohort, channels: ModalitySet) -> list[int]:
+    return [i for i in range(len(cohort)) if channels <= cohort.present(i)]
+
+
+def _channel(cohort: Cohort, at: Sequence[int], block: Block) -> FloatArray:
+    """The channel itself, float64 [N, F]; a sequence is represented by the mean of its frames."""
+    (modality,) = block.channels
+    return np.stack([_frames_mean(cohort, i, modality) for i in at])
+
+
+def _frames_mean(cohort: Cohort, row: int, modality: Modality) -> FloatArray:
+    feature = cohort.feature(row, modality).astype(np.float64)
+    return feature if feature.ndim == 1 else np.asarray(feature.mean(axis=0))
+
+
+def _embedding(backbone: Backbone, cohort: Cohort, at: Sequence[int], channels: ModalitySet) -> FloatArray:
+    chunks = []
+    for start in range(0, len(at), CHUNK_ROWS):
+        batch = make_batch(cohort, at[start : start + CHUNK_ROWS], dtype=torch.float64)
+        chunks.append(backbone.embed(batch, channels).numpy())
+    return np.concatenate(chunks)

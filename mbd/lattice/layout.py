@@ -1,0 +1,173 @@
+"""Which coordinate of the design matrix means what. It knows names and widths, no rows and no weights.
+
+Legend: D all coordinates, A an availability pattern, B a block (a non-empty subset of the modalities).
+Blocks stand in the order of `mbd.cohort.modality.subsets`; inside a block: the channel itself (single-modality
+blocks only), the learned embedding h_B, the presence indicator.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mbd.cohort.modality import (
+    Modality,
+    ModalitySet,
+    in_order,
+    parse_modality,
+    pattern_name,
+    subsets,
+)
+from mbd.errors import TrainingError
+
+INDICATOR_PENALTY = 1.0
+
+
+@dataclass(frozen=True)
+class Block:
+    """One embedding of one modality subset.
+
+    Attributes:
+        channels: the subset B.
+        start: its first coordinate.
+        raw: coordinates that carry the channel itself (0 for pairs and triples).
+        learned: coordinates of h_B.
+    """
+
+    channels: ModalitySet
+    start: int
+    raw: int
+    learned: int
+
+    @property
+    def name(self) -> str:
+        """Short name, for example ``ta``."""
+        return pattern_name(self.channels)
+
+    @property
+    def raw_at(self) -> slice:
+        """Where the channel itself stands."""
+        return slice(self.start, self.start + self.raw)
+
+    @property
+    def learned_at(self) -> slice:
+        """Where the embedding stands."""
+        return slice(self.start + self.raw, self.start + self.raw + self.learned)
+
+    @property
+    def indicator(self) -> int:
+        """The coordinate that is 1 when the block is present."""
+        return self.start + self.raw + self.learned
+
+    @property
+    def stop(self) -> int:
+        """One past its last coordinate."""
+        return self.indicator + 1
+
+
+def group_names(raw_widths: Mapping[Modality, int], embedding: int) -> tuple[str, ...]:
+    """The names of the coordinate groups that share a penalty: ``t.raw``, ``ta.learned``, ..."""
+    raw = [f"{pattern_name([m])}.raw" for m in in_order(raw_widths) if raw_widths[m]]
+    learned = [f"{pattern_name(subset)}.learned" for subset in subsets(raw_widths)]
+    return tuple(raw + (learned if embedding else []))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The design matrix of one cohort.
+
+    Attributes:
+        raw_widths: coordinates of each channel itself; its keys are the modalities in force.
+        embedding: width of every h_B.
+        penalties: the public diagonal Lambda, one value (>= 1) for each `groups` name; indicators carry 1.
+    """
+
+    raw_widths: Mapping[Modality, int]
+    embedding: int
+    penalties: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        if set(self.penalties) != set(self.groups):
+            raise TrainingError(
+                f"Penalties are needed for {sorted(self.groups)}, given for {sorted(self.penalties)}.",
+                remedy="give one penalty for each group of coordinates",
+            )
+        if not all(np.isfinite(value) and value >= INDICATOR_PENALTY for value in self.penalties.values()):
+            raise TrainingError(
+                "A penalty below 1 would weaken the strong convexity that the guarantee rests on.",
+                remedy="choose penalties of at least 1",
+            )
+
+    @cached_property
+    def modalities(self) -> tuple[Modality, ...]:
+        """The modalities in force, in order."""
+        return in_order(self.raw_widths)
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """All blocks, small subsets first."""
+        blocks: list[Block] = []
+        for channels in subsets(self.raw_widths):
+            start = blocks[-1].stop if blocks else 0
+            raw = self.raw_widths[next(iter(channels))] if len(channels) == 1 else 0
+            blocks.append(Block(channels, start, raw, self.embedding))
+        return tuple(blocks)
+
+    @cached_property
+    def patterns(self) -> tuple[ModalitySet, ...]:
+        """The availability patterns that have a head: every block's subset."""
+        return tuple(block.channels for block in self.blocks)
+
+    @property
+    def width(self) -> int:
+        """D, the number of coordinates."""
+        return self.blocks[-1].stop if self.blocks else 0
+
+    @cached_property
+    def groups(self) -> tuple[str, ...]:
+        """The coordinate groups of this layout, see `group_names`."""
+        return group_names(self.raw_widths, self.embedding)
+
+    @cached_property
+    def penalty_D(self) -> NDArray[np.float64]:
+        """The diagonal of Lambda, float64 [D]."""
+        penalty_D = np.full(self.width, INDICATOR_PENALTY)
+        for block in self.blocks:
+            if block.raw:
+                penalty_D[block.raw_at] = self.penalties[f"{block.name}.raw"]
+            if block.learned:
+                penalty_D[block.learned_at] = self.penalties[f"{block.name}.learned"]
+        return penalty_D
+
+    @property
+    def lambda_min(self) -> float:
+        """The smallest entry of Lambda: every head's objective is this strongly convex."""
+        return float(self.penalty_D.min())
+
+    def coordinates(self, pattern: ModalitySet) -> NDArray[np.intp]:
+        """The coordinates of all blocks B that are subsets of ``pattern``, ascending."""
+        spans = [np.arange(b.start, b.stop) for b in self.blocks if b.channels <= pattern]
+        return np.concatenate(spans) if spans else np.zeros(0, dtype=np.intp)
+
+    def without(self, modalities: Collection[Modality]) -> "Layout":
+        """The layout after these modalities are gone for everyone; block order is kept."""
+        raw_widths = {m: w for m, w in self.raw_widths.items() if m not in modalities}
+        groups = group_names(raw_widths, self.embedding)
+        return Layout(raw_widths, self.embedding, {group: self.penalties[group] for group in groups})
+
+    def as_json(self) -> dict[str, Any]:
+        """The public constants, for hashing and for the model's file."""
+        return {
+            "rawWidths": {m.value: self.raw_widths[m] for m in self.modalities},
+            "embedding": self.embedding,
+            "penalties": dict(self.penalties),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Layout":
+        """The inverse of `as_json`."""
+        raw_widths = {parse_modality(name): int(width) for name, width in value["rawWidths"].items()}
+        return cls(raw_widths, int(value["embedding"]), dict(value["penalties"]))

@@ -1,0 +1,177 @@
+"""A lattice model: public featurizer, exact statistics, released heads; how it predicts, and its files.
+
+It knows no request and no guarantee. Its folder holds five files, written once and never changed:
+
+    backbone.safetensors    public weights
+    constants.safetensors   public centres and factors
+    statistics.safetensors  G, c, n: exact integers (kept by the operator, never published)
+    heads.safetensors       released weights
+    model.json              layout, grid, policy, task, each head's sigma and context, digests of the four others
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from mbd.backbones.weights import load_backbone, save_backbone
+from mbd.cohort.cohort import Cohort, Task
+from mbd.cohort.modality import Modality, ModalitySet, parse_modality, parse_pattern, pattern_name
+from mbd.errors import TrainingError
+from mbd.hashing import canonical_json, file_digest
+from mbd.lattice.featurizer import Featurizer, Scaling
+from mbd.lattice.layout import Layout
+from mbd.lattice.release import Head, ReleasePolicy
+from mbd.lattice.statistics import Grid, Statistics
+
+FORMAT = "mbd-lattice-model/1"
+PARTS = ("backbone.safetensors", "constants.safetensors", "statistics.safetensors", "heads.safetensors")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the heads say about N rows.
+
+    Attributes:
+        outputs_NK: float64; NaN in a row that no head can answer.
+        patterns: the availability pattern that answered each row; empty where none could.
+    """
+
+    outputs_NK: NDArray[np.float64]
+    patterns: tuple[ModalitySet, ...]
+
+
+@dataclass(frozen=True)
+class LatticeModel:
+    """One version of a model line.
+
+    Attributes:
+        task: what is predicted.
+        featurizer: the public map from rows to integers.
+        statistics: exact G, c, n of the rows the heads know.
+        heads: one released head per availability pattern.
+        policy: the line's public constants.
+    """
+
+    task: Task
+    featurizer: Featurizer
+    statistics: Statistics
+    heads: Mapping[ModalitySet, Head]
+    policy: ReleasePolicy
+
+    @property
+    def layout(self) -> Layout:
+        """What each coordinate means."""
+        return self.featurizer.layout
+
+    def predict(self, cohort: Cohort) -> Predictions:
+        """Each row by the head of the channels it has; channels without a block in force are not read."""
+        in_force = frozenset(self.layout.modalities)
+        patterns = tuple(cohort.present(i) & in_force for i in range(len(cohort)))
+        outputs_NK = np.full((len(cohort), self.task.outputs), np.nan)
+        scale = 2.0**-self.featurizer.grid.feature_bits
+        for pattern in dict.fromkeys(patterns):
+            if not pattern:
+                continue
+            rows = [i for i, mine in enumerate(patterns) if mine == pattern]
+            phi_ND = self.featurizer.features(cohort, rows)[:, self.layout.coordinates(pattern)] * scale
+            outputs_NK[rows] = phi_ND @ self.heads[pattern].weights_DK
+        return Predictions(outputs_NK, patterns)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A model's files.
+
+    Attributes:
+        folder: where they lie.
+        digests: SHA-256 (hex) of each file by name.
+    """
+
+    folder: Path
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """The digest of ``model.json``, which names all the others."""
+        return self.digests["model.json"]
+
+
+def save_model(model: LatticeModel, folder: Path) -> Saved:
+    """Write the five files into a new folder, which appears whole or not at all.
+
+    Crash point: until the last rename the folder has another name, and the next attempt starts over.
+    """
+    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
+    partial.mkdir(parents=True)
+    save_backbone(model.featurizer.backbone, partial / "backbone.safetensors")
+    scalings = model.featurizer.scalings
+    constants = {f"{name}.{part}": getattr(s, part) for name, s in scalings.items() for part in ("centre", "factor")}
+    weights = {pattern_name(pattern): head.weights_DK for pattern, head in model.heads.items()}
+    for name, arrays in (("constants", constants), ("statistics", model.statistics.arrays()), ("heads", weights)):
+        contiguous = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
+        (partial / f"{name}.safetensors").write_bytes(save(contiguous))
+    digests = {name: file_digest(partial / name) for name in PARTS}
+    (partial / "model.json").write_bytes(canonical_json(_describe(model) | {"files": digests}))
+    partial.rename(folder)
+    return Saved(folder, digests | {"model.json": file_digest(folder / "model.json")})
+
+
+def load_model(folder: Path) -> LatticeModel:
+    """The model that `save_model` wrote, bit for bit.
+
+    Raises:
+        TrainingError: a file is missing, damaged, or not the one that ``model.json`` names.
+    """
+    try:
+        about: dict[str, Any] = json.loads((folder / "model.json").read_bytes())
+        found = {name: file_digest(folder / name) for name in PARTS}
+        if about["format"] != FORMAT or found != about["files"]:
+            damaged = sorted(name for name in PARTS if found[name] != about["files"].get(name))
+            raise TrainingError(
+                f"The model in {folder} is not the one its model.json describes: {', '.join(damaged) or 'format'}.",
+                remedy="restore the folder from a backup; its files are never changed after they are written",
+            )
+        constants, statistics, weights = (load_file(folder / name) for name in PARTS[1:])
+    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise TrainingError(
+            f"The model in {folder} cannot be read ({error}).", remedy="restore the folder from a backup"
+        ) from error
+    layout = Layout.from_json(about["layout"])
+    scalings = {group: Scaling(constants[f"{group}.centre"], constants[f"{group}.factor"]) for group in layout.groups}
+    backbone = load_backbone(folder / "backbone.safetensors")
+    task = about["task"]
+    modalities = tuple(parse_modality(name) for name in task["label_derived_from"])
+    return LatticeModel(
+        task=Task(**(task | {"classes": tuple(task["classes"]), "label_derived_from": modalities})),
+        featurizer=Featurizer(backbone, layout, Grid(**about["grid"]), scalings),
+        statistics=Statistics.from_arrays(statistics),
+        heads={parse_pattern(name): Head(weights[name], **about["heads"][name]) for name in about["heads"]},
+        policy=ReleasePolicy(**about["policy"]),
+    )
+
+
+def _describe(model: LatticeModel) -> dict[str, Any]:
+    heads = {}
+    for pattern, head in model.heads.items():
+        public = asdict(head)
+        del public["weights_DK"]
+        heads[pattern_name(pattern)] = public
+    task = asdict(model.task)
+    task["label_derived_from"] = [Modality(m).value for m in model.task.label_derived_from]
+    return {
+        "format": FORMAT,
+        "task": task | {"classes": list(model.task.classes)},
+        "layout": model.layout.as_json(),
+        "grid": asdict(model.featurizer.grid),
+        "policy": asdict(model.policy),
+        "heads": heads,
+        "statistics": model.statistics.digest,
+    }

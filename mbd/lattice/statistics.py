@@ -1,0 +1,184 @@
+"""Exact sufficient statistics: integers that add and subtract without rounding. It knows no network and no person.
+
+Features are integers in [-2^b, 2^b] (the grid 2^-b scaled up), labels integers in [-label_limit, label_limit]
+(the grid 2^-10). Integers held in float64 multiply and add without rounding while every partial sum stays under
+2^53, so BLAS computes G and c exactly, in any order, on any number of machines. The bound is checked before each
+product and each sum. Source: docs/guarantees.md, "Exact arithmetic".
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mbd.errors import ExactnessError
+from mbd.hashing import arrays_digest
+
+LABEL_BITS = 10
+_EXACT = 2**53
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The integer grid of one model line: public constants.
+
+    Attributes:
+        feature_bits: b; features are multiples of 2^-b in [-1, 1].
+        label_limit: the largest |label| times 2^10.
+    """
+
+    feature_bits: int
+    label_limit: int
+
+    @property
+    def max_rows(self) -> int:
+        """The most rows for which every partial sum is an integer below 2^53."""
+        one = 1 << self.feature_bits
+        return (_EXACT - 1) // (one * max(one, self.label_limit))
+
+    def require(self, rows: int) -> None:
+        """Raise `ExactnessError` when ``rows`` rows could round."""
+        if rows > self.max_rows:
+            raise ExactnessError(
+                f"{rows:,} rows on the grid 2^-{self.feature_bits} could sum to 2^53 or more, where float64 rounds; "
+                f"the bound is {self.max_rows:,} rows.",
+                remedy="train a model line with fewer feature bits, or split the cohort into several model lines",
+            )
+
+    def label_integers(self, labels: FloatArray) -> FloatArray:
+        """Labels rounded to the grid 2^-10, as integers in float64, same shape."""
+        integers = np.rint(labels * 2.0**LABEL_BITS)
+        if integers.size and np.abs(integers).max() > self.label_limit:
+            raise ExactnessError(
+                f"A label of {np.abs(labels).max():g} is outside the public range "
+                f"of ±{self.label_limit / 2**LABEL_BITS:g}.",
+                remedy="declare the label range in the cohort before the model line is trained",
+            )
+        return integers
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """G, c and n of some rows; a commutative group under + and -.
+
+    Attributes:
+        grid: the integer grid.
+        gram: G = sum phi phi^T times 2^(2b), int64 [D, D].
+        moment: c = sum phi y times 2^(b + 10), int64 [D, K].
+        rows: how many rows were summed.
+    """
+
+    grid: Grid
+    gram: IntArray
+    moment: IntArray
+    rows: int
+
+    @classmethod
+    def zero(cls, grid: Grid, width: int, outputs: int) -> "Statistics":
+        """The statistics of no rows."""
+        return cls(grid, np.zeros((width, width), np.int64), np.zeros((width, outputs), np.int64), 0)
+
+    @classmethod
+    def of(cls, grid: Grid, phi_ND: FloatArray, label_NK: FloatArray) -> "Statistics":
+        """The statistics of rows given as integers in float64.
+
+        Args:
+            grid: the integer grid.
+            phi_ND: integer-valued features in [-2^b, 2^b].
+            label_NK: integer-valued labels in [-label_limit, label_limit].
+
+        Raises:
+            ExactnessError: too many rows, or a value off the grid.
+        """
+        rows = len(phi_ND)
+        grid.require(rows)
+        for name, values, limit in (
+            ("feature", phi_ND, 1 << grid.feature_bits),
+            ("label", label_NK, grid.label_limit),
+        ):
+            if not np.array_equal(values, np.rint(values)) or np.abs(values).max(initial=0) > limit:
+                raise ExactnessError(
+                    f"A {name} is not an integer in [-{limit}, {limit}].",
+                    remedy="pass features and labels through the featurizer's grid first",
+                )
+        gram = (phi_ND.T @ phi_ND).astype(np.int64)
+        return cls(grid, gram, (phi_ND.T @ label_NK).astype(np.int64), rows)
+
+    @classmethod
+    def accumulate(
+        cls, grid: Grid, width: int, outputs: int, chunks: Iterable[tuple[FloatArray, FloatArray]]
+    ) -> "Statistics":
+        """The sum over a stream of (features, labels), each as in `of`; memory does not grow with the rows."""
+        total = cls.zero(grid, width, outputs)
+        for phi_ND, label_NK in chunks:
+            total += cls.of(grid, phi_ND, label_NK)
+        return total
+
+    def __add__(self, other: "Statistics") -> "Statistics":
+        self._require_same_shape(other)
+        self.grid.require(self.rows + other.rows)
+        return Statistics(self.grid, self.gram + other.gram, self.moment + other.moment, self.rows + other.rows)
+
+    def __sub__(self, other: "Statistics") -> "Statistics":
+        self._require_same_shape(other)
+        if other.rows > self.rows or (np.diag(other.gram) > np.diag(self.gram)).any():
+            raise ExactnessError(
+                "These rows cannot have been part of these statistics: their sum is larger.",
+                remedy="subtract only rows that were added; `mbd ledger fsck` and a replay show which state is wrong",
+            )
+        return Statistics(self.grid, self.gram - other.gram, self.moment - other.moment, self.rows - other.rows)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Statistics) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def at(self, coordinates: NDArray[np.intp]) -> "Statistics":
+        """The statistics of a sub-set of the coordinates, same rows."""
+        return Statistics(self.grid, self.gram[np.ix_(coordinates, coordinates)], self.moment[coordinates], self.rows)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex): a commitment that anyone who holds the rows can recompute."""
+        return arrays_digest(self.arrays())
+
+    def arrays(self) -> dict[str, IntArray]:
+        """Everything as named int64 arrays."""
+        grid = np.array([self.grid.feature_bits, self.grid.label_limit], np.int64)
+        return {
+            "gram": self.gram,
+            "moment": self.moment,
+            "rows": np.array([self.rows], np.int64),
+            "grid": grid,
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, IntArray]) -> "Statistics":
+        """The inverse of `arrays`."""
+        bits, limit = (int(value) for value in arrays["grid"])
+        return cls(Grid(bits, limit), arrays["gram"], arrays["moment"], int(arrays["rows"][0]))
+
+    def normal_matrix(self) -> FloatArray:
+        """The matrix G in the features' own units, float64 [D, D]; scaling by a power of two is exact."""
+        return self.gram.astype(np.float64) * 2.0 ** (-2 * self.grid.feature_bits)
+
+    def right_hand_side(self) -> FloatArray:
+        """The moment c in the features' and labels' own units, float64 [D, K]; exact likewise."""
+        return self.moment.astype(np.float64) * 2.0 ** -(self.grid.feature_bits + LABEL_BITS)
+
+    def _require_same_shape(self, other: "Statistics") -> None:
+        if (self.grid, self.gram.shape, self.moment.shape) != (
+            other.grid,
+            other.gram.shape,
+            other.moment.shape,
+        ):
+            raise ExactnessError(
+                "These statistics belong to different layouts or grids.",
+                remedy="combine only statistics of one model line",
+            )

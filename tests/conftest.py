@@ -1,0 +1,135 @@
+"""What every test may rely on: loopback only, one thread, small real cohorts and models, real data if present."""
+
+import ipaddress
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")  # pytest-xdist already uses every core
+
+settings.register_profile("mbd", deadline=None, print_blob=True)
+settings.load_profile("mbd")
+
+ROOT = Path(__file__).resolve().parents[1]
+REAL_DATA = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _loopback_only(monkeypatch):
+    """A test that reaches beyond this machine fails, whatever the library."""
+    connect = socket.socket.connect
+
+    def guarded(self, address):
+        if self.family in (socket.AF_INET, socket.AF_INET6):
+            host = address[0]
+            assert host == "localhost" or ipaddress.ip_address(host).is_loopback, f"a test tried to reach {host}"
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch, tmp_path):
+    """The person's own state folder and MBD_ variables stay out of the tests."""
+    for name in [name for name in os.environ if name.startswith("MBD_") and not name.startswith("MBD_TEST_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Callable[[str], Path]:
+    """``real_data("mosi")`` is the folder, or a visible skip."""
+
+    def folder(name: str) -> Path:
+        if not (REAL_DATA / name).is_dir():
+            pytest.skip(f"real data is absent: ../shared/data/{name}")
+        return REAL_DATA / name
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def random_cohort():
+    """``random_cohort(seed)``: a small cohort with three ragged channels, missing at random, some of it sequences."""
+    from mbd.cohort.cohort import Channel, Cohort, Partition, Row, Split, Task
+    from mbd.cohort.modality import Modality
+
+    def make(seed: int, *, subjects: int = 9, clips: int = 3, classes: int = 0, label_policy: str = "keeps") -> Cohort:
+        rng = np.random.default_rng(seed)
+        dims = {Modality.TEXT: 3, Modality.AUDIO: 2, Modality.VISION: 2}
+        names = tuple(f"class-{k}" for k in range(classes))
+        rows, features = [], {m: [] for m in dims}
+        for s in range(subjects):
+            public = s < 4
+            split = Split.VALID if s == 3 else Split.TEST if s == subjects - 1 else Split.TRAIN
+            for c in range(clips):
+                label = names[rng.integers(classes)] if classes else float(rng.integers(-30, 31) / 10)
+                rows.append(
+                    Row(f"s{s}-c{c}", f"s{s}", label, Partition.PUBLIC if public else Partition.REVOCABLE, split)
+                )
+                has = np.ones(3, bool) if public and c == 0 else rng.random(3) < 0.7
+                has[rng.integers(3)] = True
+                for m, keep in zip(dims, has, strict=True):
+                    shape = (dims[m],) if m is Modality.TEXT else (int(rng.integers(1, 5)), dims[m])
+                    features[m].append(rng.normal(size=shape).astype(np.float32) if keep else None)
+        return Cohort(
+            name=f"random-{seed}",
+            description="Random numbers for tests.",
+            synthetic=True,
+            task=Task(
+                "classification" if classes else "regression",
+                *((0.0, 1.0) if classes else (-3.0, 3.0)),
+                classes=names,
+                label_derived_from=(Modality.AUDIO,),
+                label_policy=label_policy,
+            ),
+            channels={
+                m: Channel(m, "vector" if m is Modality.TEXT else "sequence", dims[m], extractor="random") for m in dims
+            },
+            rows=tuple(rows),
+            features={m: tuple(column) for m, column in features.items()},
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def fit_small():
+    """``fit_small(cohort)``: a lattice model on a small, untrained, real MBD backbone."""
+    import torch
+
+    from mbd.backbones.base import Interface
+    from mbd.backbones.zoo import build
+    from mbd.cohort.cohort import Partition, Split
+    from mbd.lattice.featurizer import Featurizer
+    from mbd.lattice.fit import training_rows
+    from mbd.lattice.model import LatticeModel
+    from mbd.lattice.release import ReleasePolicy, release_heads
+    from mbd.privacy.noise import NoiseSource
+
+    def fit(cohort, *, policy=None, noise=None):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(7)
+            backbone = build("mbd", Interface.of(cohort), {"width": 4, "property_width": 4})
+        public = cohort.where(partition=Partition.PUBLIC, split=Split.TRAIN)
+        backbone.standardiser.fit(public)
+        featurizer = Featurizer.fit(backbone, public)
+        statistics = featurizer.statistics(training_rows(cohort))
+        policy, layout = policy or ReleasePolicy(), featurizer.layout
+        heads = release_heads(
+            layout,
+            statistics,
+            layout.patterns,
+            policy=policy,
+            noise=noise or NoiseSource(b"n" * 32),
+            purpose="initial",
+        )
+        return LatticeModel(cohort.task, featurizer, statistics, heads, policy)
+
+    return fit
