@@ -6,7 +6,8 @@ It knows no request and no guarantee. Its folder holds five files, written once 
     constants.safetensors   public centres and factors
     statistics.safetensors  G, c, n: exact integers (kept by the operator, never published)
     heads.safetensors       released weights
-    model.json              layout, grid, policy, task, each head's sigma and context, digests of the four others
+    model.json              layout, grid, policy, task, the cohort's Merkle root, each head's sigma and context,
+                            digests of the four others
 """
 
 import json
@@ -104,8 +105,13 @@ class Saved:
         return self.digests["model.json"]
 
 
-def save_model(model: LatticeModel, folder: Path) -> Saved:
+def save_model(model: LatticeModel, folder: Path, *, cohort_root: str) -> Saved:
     """Write the five files into a new folder, which appears whole or not at all.
+
+    Args:
+        model: what to write.
+        folder: must not exist.
+        cohort_root: Merkle root (hex) of the cohort that the statistics are of; the version is named with it.
 
     Crash point: until the last rename the folder has another name, and the next attempt starts over.
     """
@@ -119,7 +125,7 @@ def save_model(model: LatticeModel, folder: Path) -> Saved:
         contiguous = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
         (partial / f"{name}.safetensors").write_bytes(save(contiguous))
     digests = {name: file_digest(partial / name) for name in PARTS}
-    (partial / "model.json").write_bytes(canonical_json(_describe(model) | {"files": digests}))
+    (partial / "model.json").write_bytes(canonical_json(_describe(model) | {"cohort": cohort_root, "files": digests}))
     partial.rename(folder)
     return Saved(folder, digests | {"model.json": file_digest(folder / "model.json")})
 

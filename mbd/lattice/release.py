@@ -4,6 +4,7 @@ The un-noised solution and the noise exist only inside `release_heads` and are g
 Source: docs/guarantees.md, "Release".
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -120,11 +121,25 @@ def solve_head(
     start_DK: FloatArray | None = None,
 ) -> Solution:
     """The certified, un-noised solution of one head: a secret of whoever computes it."""
+    matrix_DD, moment_DK = normal_equations(layout, statistics, pattern)
+    return solve(matrix_DD, moment_DK, tau=policy.tau, start_DK=start_DK)
+
+
+def normal_equations(layout: Layout, statistics: Statistics, pattern: ModalitySet) -> tuple[FloatArray, FloatArray]:
+    """The matrix G_AA + Lambda [D, D] and the moment c_A [D, K] of one head."""
     at = layout.coordinates(pattern)
     mine = statistics.at(at)
     matrix_DD = mine.normal_matrix()
     matrix_DD[np.diag_indices_from(matrix_DD)] += layout.penalty_D[at]
-    return solve(matrix_DD, mine.right_hand_side(), tau=policy.tau, start_DK=start_DK)
+    return matrix_DD, mine.right_hand_side()
+
+
+def remove_noise(head: Head, noise: NoiseSource) -> FloatArray:
+    """The solution under a released head, float64 [D, K]: what a chartered auditor who is shown the secret computes.
+
+    It differs from the solved weights by the rounding of the release grid, 2^-32 of sigma.
+    """
+    return head.weights_DK - head.sigma * _draw(head.context.encode(), head.weights_DK.shape, noise)
 
 
 def _hide(solution: Solution, sigma: float, mu: float, noise: NoiseSource, context: bytes) -> Head:
@@ -133,8 +148,11 @@ def _hide(solution: Solution, sigma: float, mu: float, noise: NoiseSource, conte
     The rounding is post-processing: it costs no privacy, and it removes the low bits through which floating-point
     samplers have leaked (Mironov 2012).
     """
-    shape = solution.weights_DK.shape
-    drawn_DK = noise.standard_normal(context, solution.weights_DK.size).reshape(shape)
+    drawn_DK = _draw(context, solution.weights_DK.shape, noise)
     step = 2.0 ** (np.floor(np.log2(sigma)) - _GRID_BITS_BELOW_SIGMA)
     released_DK = np.rint((solution.weights_DK + sigma * drawn_DK) / step) * step
     return Head(released_DK, sigma, mu, solution.residual_bound, solution.candidates, context.decode())
+
+
+def _draw(context: bytes, shape: tuple[int, ...], noise: NoiseSource) -> FloatArray:
+    return noise.standard_normal(context, math.prod(shape)).reshape(shape)

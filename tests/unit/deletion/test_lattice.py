@@ -12,7 +12,7 @@ from mbd.deletion.lattice import delete
 from mbd.deletion.outcome import Revocation
 from mbd.errors import DeletionError, NotCertifiedError
 from mbd.lattice.fit import training_rows
-from mbd.lattice.release import ReleasePolicy
+from mbd.lattice.release import ReleasePolicy, remove_noise
 from mbd.privacy.gaussian import compose, epsilon_of, mu_of
 from mbd.privacy.guarantee import Certified, Exact
 from mbd.privacy.noise import NoiseSource
@@ -83,8 +83,7 @@ def test_the_noise_alone_separates_the_release_from_its_certified_solution(model
     reference = refit(model, cohort, revocation)
     for pattern in outcome.updated:
         head = outcome.model.heads[pattern]
-        drawn = NOISE.standard_normal(head.context.encode(), head.weights_DK.size).reshape(head.weights_DK.shape)
-        mean = head.weights_DK - head.sigma * drawn
+        mean = remove_noise(head, NOISE)
         slack = 2 * model.policy.tau / model.layout.lambda_min
         assert np.linalg.norm(mean - reference.solutions[pattern].weights_DK) <= slack
         assert head.residual_bound <= model.policy.tau

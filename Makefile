@@ -1,0 +1,48 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+# Two busy threads on two busy cores stall in OpenMP spinning.
+export OMP_WAIT_POLICY := passive
+
+.PHONY: help demo test check format bench lock clean
+.DEFAULT_GOAL := help
+
+help:  ## list what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml constraints.txt
+	@echo "Setting up .venv with the locked dependencies (once; about a minute) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/pip install -q --no-compile --disable-pip-version-check $$(grep -E '^(torch|uv)==' constraints.txt)
+	@$(BIN)/uv pip install -q -p .venv -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP)  ## train, withdraw one voice, certify, verify: the whole story on synthetic people
+	@$(BIN)/mbd demo
+
+test: $(STAMP)  ## all tests, in parallel
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n $${MBD_TEST_WORKERS:-2} --dist worksteal
+
+check: $(STAMP)  ## format, lint, strict types, import contracts, documents against the code
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -q tests/architecture
+
+format: $(STAMP)  ## put the code into its one form
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(STAMP)  ## the tables of the README from the real cohorts in ../shared/data (minutes)
+	@$(BIN)/python -m benchmarks.real_cohorts
+
+lock:  ## freeze the versions that are installed now
+	@$(BIN)/uv pip freeze -p .venv --exclude-editable | sed 's/+cpu$$//' > constraints.txt
+
+clean:  ## remove everything that the other commands made
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	@find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,321 @@
+"""What is signed: an in-toto Statement v1 with one of two predicates of ours, as frozen wire types.
+
+The types are append-only: a field once signed keeps its name and meaning for ever, and a change of meaning is a new
+predicate type. They say what a well-formed statement looks like; `certs.rules` says which of them are consistent.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Final, Literal, TypeAlias
+
+from pydantic import Field
+
+from certs.encoding import MAX_INTEGER, parse_json, shown
+from certs.errors import CertificateError, Code
+from certs.wire import Count, Digest, Finite, NonNegative, Positive, Slug, Text, Timestamp, Wire
+
+STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
+MODALITY_DELETION: Final = "https://missing-by-design.dev/modality-deletion/v1"
+NOISE_COMMITMENT: Final = "https://missing-by-design.dev/noise-commitment/v1"
+_REMEDY = "ask the issuer which version of the statement this is, and use a verifier of that version"
+
+Modality: TypeAlias = Literal["text", "audio", "vision"]
+Head: TypeAlias = Literal["t", "a", "v", "ta", "tv", "av", "tav"]
+Partition: TypeAlias = Literal["public", "revocable"]
+
+
+class DigestSet(Wire):
+    """In-toto's digest set, with the one algorithm that we use."""
+
+    sha256: Digest
+
+
+class Artifact(Wire):
+    """A file of a model version."""
+
+    name: Slug
+    digest: DigestSet
+
+
+class Scope(Wire):
+    """What was withdrawn, without saying by whom.
+
+    ``subject-modality``: one person, one modality. ``subject``: one person, all that there was. ``modality``: one
+    modality, everybody. ``several``: anything else.
+    """
+
+    kind: Literal["subject-modality", "modality", "subject", "several"]
+    modalities: Annotated[tuple[Modality, ...], Field(min_length=1)]
+
+
+class Request(Wire):
+    """The request: its digest (over a text with a random nonce), the legal regime, when it came and what it covers."""
+
+    digest: Digest
+    regime: Slug
+    requested_at: Timestamp
+    scope: Scope
+
+
+class Lineage(Wire):
+    """Which model version this is, and from which it came.
+
+    ``model_digest`` and ``parent_digest`` are those of the two versions' manifests, files that name all other files;
+    the first stands in ``subject``, the second in ``before``.
+    """
+
+    model_line: Slug
+    version: Count
+    parent_version: Count
+    model_digest: Digest
+    parent_digest: Digest
+    backbone_digest: Digest
+    backbone_provenance: Literal["public"]
+    transcript_digest: Digest
+
+
+class Manifest(Wire):
+    """The Merkle tree (RFC 6962) over the cohort's channels, sorted by key, and the number of its rows."""
+
+    root: Digest
+    leaves: Count
+    rows: Count
+
+
+class ManifestLeaf(Wire):
+    """One channel of one clip. Its RFC 8785 bytes are the leaf."""
+
+    content: Digest
+    modality: Modality
+    partition: Partition
+    subject: Digest
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """The key that the tree is sorted by; all parts are ASCII, so that comparing text compares bytes."""
+        return self.partition, self.modality, self.subject, self.content
+
+
+class Neighbour(Wire):
+    """A leaf beside a gap, with its place and its audit path."""
+
+    index: Count
+    leaf: ManifestLeaf
+    path: Annotated[tuple[Digest, ...], Field(max_length=63)]
+
+
+class AbsenceProof(Wire):
+    """That no leaf of the after-manifest has this key prefix: its neighbours are adjacent. ``subject`` null: nobody."""
+
+    partition: Literal["revocable"]
+    modality: Modality
+    subject: Digest | None
+    left: Neighbour | None
+    right: Neighbour | None
+
+
+class Dataset(Wire):
+    """The cohort before and after, and the proofs that what was withdrawn is not in it."""
+
+    manifest_before: Manifest
+    manifest_after: Manifest
+    absence: Annotated[tuple[AbsenceProof, ...], Field(min_length=1)]
+
+
+class Statistics(Wire):
+    """Digests of the exact integer statistics (G, c), and the arithmetic that makes them exact.
+
+    ``untouched``: those withdrawn modalities of which no training row held a withdrawn channel (say, of a person who
+    is in no training row), so that the statistics never depended on it.
+    """
+
+    digest_before: Digest
+    digest_after: Digest
+    feature_bits: Annotated[int, Field(ge=1, le=26)]
+    label_bits: Annotated[int, Field(ge=0, le=26)]
+    rows_after: Count
+    untouched: tuple[Modality, ...]
+    bound: Literal["2^53"]
+
+
+class UpdatedHead(Wire):
+    """A head that was solved anew and released with Gaussian noise over all its coordinates."""
+
+    head: Head
+    residual_bound: NonNegative
+    coordinates: Annotated[int, Field(ge=1, le=MAX_INTEGER)]
+    candidates: Count
+    sensitivity: Positive
+    sigma: Positive
+    mu: Positive
+
+
+class NoiseSource(Wire):
+    """How the noise was drawn, and the logged commitment to its secret (the log index of that statement)."""
+
+    algorithm: Text
+    commitment: Digest
+    log_index: Count
+
+
+class Procedure(Wire):
+    """What was run, with which constants, and what became of each head.
+
+    ``tau`` bounds the residual, ``lambda_min`` is the smallest regularisation: the sensitivity is 2 tau / lambda_min.
+    """
+
+    mechanism: Literal["lattice-newton", "lattice-refit", "lattice-drop"]
+    version: Slug
+    source_digest: Digest
+    environment_digest: Digest
+    recipe_digest: Digest
+    tau: Positive
+    lambda_min: Positive
+    updated: tuple[UpdatedHead, ...]
+    unchanged: tuple[Head, ...]
+    dropped: tuple[Head, ...]
+    noise: NoiseSource | None
+
+
+class CurvePoint(Wire):
+    """One (epsilon, delta) that the released parameters satisfy."""
+
+    epsilon: Positive
+    delta: Annotated[float, Field(gt=0, lt=1)]
+
+
+class Measurement(Wire):
+    """An attack's outcome with its confidence interval. ``mu`` is an audit's estimate, in units of Gaussian privacy."""
+
+    attack: Slug
+    statistic: Literal["mu", "auc", "advantage", "tpr-at-fpr-0.01"]
+    low: Finite
+    high: Finite
+
+
+class Exact(Wire):
+    """Every released tensor is distributed exactly as if the revoked channels had never been there."""
+
+    class_: Literal["exact"] = Field(default="exact", alias="class")
+    equalities: Annotated[tuple[Text, ...], Field(min_length=1)]
+
+
+class Certified(Wire):
+    """A Gaussian bound: this release is mu-GDP, and all releases of the model line together are mu_total-GDP."""
+
+    class_: Literal["certified"] = Field(default="certified", alias="class")
+    mu: Positive
+    curve: Annotated[tuple[CurvePoint, ...], Field(min_length=1)]
+    mu_series: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    mu_total: Positive
+    total_curve: Annotated[tuple[CurvePoint, ...], Field(min_length=1)]
+    assumptions: Annotated[tuple[Text, ...], Field(min_length=1)]
+
+
+class AttackReport(Wire):
+    """What attacks measured."""
+
+    measurements: Annotated[tuple[Measurement, ...], Field(min_length=1)]
+
+
+class Empirical(Wire):
+    """No bound at all: only what attacks measured."""
+
+    class_: Literal["empirical"] = Field(default="empirical", alias="class")
+    report: AttackReport
+
+
+Guarantee: TypeAlias = Annotated[Exact | Certified | Empirical, Field(discriminator="class_")]
+
+
+class ModalityDeletion(Wire):
+    """The predicate of a Modality Deletion Certificate: a procedure was followed and this much is proven."""
+
+    request: Request
+    subject_commitments: tuple[Digest, ...]
+    lineage: Lineage
+    before: Annotated[tuple[Artifact, ...], Field(min_length=1)]
+    dataset: Dataset
+    statistics: Statistics
+    procedure: Procedure
+    guarantee: Guarantee
+    not_covered: Annotated[tuple[Text, ...], Field(min_length=1)]
+    audit: Measurement | None
+    supersedes: Digest | None
+    deleted_at: Timestamp
+
+
+class NoiseCommitment(Wire):
+    """The operator commits to the secret behind the noise before any request is known."""
+
+    commitment: Digest
+    algorithm: Text
+    created_at: Timestamp
+
+
+class DeletionStatement(Wire):
+    """In-toto Statement v1: ``subject`` names the after-model's artifacts, and only those."""
+
+    type_: Literal["https://in-toto.io/Statement/v1"] = Field(alias="_type")
+    subject: Annotated[tuple[Artifact, ...], Field(min_length=1)]
+    predicate_type: Literal["https://missing-by-design.dev/modality-deletion/v1"]
+    predicate: ModalityDeletion
+
+
+class CommitmentStatement(Wire):
+    """In-toto Statement v1: ``subject`` is the commitment itself."""
+
+    type_: Literal["https://in-toto.io/Statement/v1"] = Field(alias="_type")
+    subject: Annotated[tuple[Artifact, ...], Field(min_length=1, max_length=1)]
+    predicate_type: Literal["https://missing-by-design.dev/noise-commitment/v1"]
+    predicate: NoiseCommitment
+
+
+Statement: TypeAlias = DeletionStatement | CommitmentStatement
+
+
+def deletion_statement(after: Sequence[Artifact], predicate: ModalityDeletion) -> DeletionStatement:
+    """The statement of a deletion; ``after`` are all artifacts of the after-model, its manifest among them."""
+    return DeletionStatement(
+        type_=STATEMENT_TYPE, subject=tuple(after), predicate_type=MODALITY_DELETION, predicate=predicate
+    )
+
+
+def commitment_statement(predicate: NoiseCommitment) -> CommitmentStatement:
+    """The statement of a noise commitment; its subject is the commitment."""
+    artifact = Artifact(name="noise-commitment", digest=DigestSet(sha256=predicate.commitment))
+    return CommitmentStatement(
+        type_=STATEMENT_TYPE, subject=(artifact,), predicate_type=NOISE_COMMITMENT, predicate=predicate
+    )
+
+
+def to_payload(statement: Statement) -> bytes:
+    """The bytes to sign: RFC 8785.
+
+    Raises:
+        CertificateError: when reading the bytes back would not give the same statement.
+    """
+    payload = statement.canonical()
+    if from_payload(payload) != statement:
+        raise CertificateError(
+            Code.STATEMENT_MALFORMED,
+            "The statement changes when it is written and read again.",
+            remedy="build it with the types that its fields declare",
+        )
+    return payload
+
+
+def from_payload(payload: bytes) -> Statement:
+    """The statement that signed bytes say.
+
+    Raises:
+        CertificateError: ``json-*``, ``predicate-unknown`` or ``statement-malformed``.
+    """
+    value = parse_json(payload)
+    predicate_type = value.get("predicateType") if isinstance(value, dict) else None
+    if predicate_type == MODALITY_DELETION:
+        return DeletionStatement.parse(payload, Code.STATEMENT_MALFORMED, remedy=_REMEDY)
+    if predicate_type == NOISE_COMMITMENT:
+        return CommitmentStatement.parse(payload, Code.STATEMENT_MALFORMED, remedy=_REMEDY)
+    raise CertificateError(
+        Code.PREDICATE_UNKNOWN, f"The statement's predicate type is {shown(predicate_type)}.", remedy=_REMEDY
+    )

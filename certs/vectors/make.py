@@ -1,0 +1,293 @@
+"""Makes the golden vectors of the current version, once: ``python -m certs.vectors.make``. It refuses to do it twice.
+
+The keys are derived from public labels, so that anyone can make further vectors: never trust them for anything else.
+It holds the smallest possible log (the recursive definition of RFC 6962), independent of the product's.
+"""
+
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, derive_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from certs import bundle, checkpoint, dsse, entry, proof, trusted_root
+from certs.checkpoint import Checkpoint, NoteKey
+from certs.keys import EcdsaP256Signer, Ed25519Signer, PublicKey
+from certs.merkle import EMPTY_ROOT, leaf_hash, node_hash
+from certs.statement import (
+    AbsenceProof,
+    Artifact,
+    AttackReport,
+    Certified,
+    CurvePoint,
+    Dataset,
+    DigestSet,
+    Empirical,
+    Exact,
+    Guarantee,
+    Head,
+    Lineage,
+    Manifest,
+    ManifestLeaf,
+    Measurement,
+    ModalityDeletion,
+    Neighbour,
+    NoiseCommitment,
+    NoiseSource,
+    Procedure,
+    Request,
+    Scope,
+    Statistics,
+    UpdatedHead,
+    commitment_statement,
+    deletion_statement,
+    to_payload,
+)
+from certs.trusted_root import TrustedLog, TrustedSigner, ValidFor
+
+V1 = Path(__file__).parent / "v1"
+ORIGIN = "vectors.missing-by-design.dev/log"
+VALID_FROM = datetime(2026, 1, 1, tzinfo=UTC)
+REQUESTED_AT = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
+DELETED_AT = datetime(2026, 3, 2, 9, 30, 7, tzinfo=UTC)
+NOISE_ALGORITHM = "chacha20-hkdf-sha256, Gaussian by inverse transform in float64"
+
+certificate_signer = EcdsaP256Signer(
+    derive_private_key(int.from_bytes(sha256(b"golden certificate key v1").digest()), SECP256R1())
+)
+log_signer = Ed25519Signer(Ed25519PrivateKey.from_private_bytes(sha256(b"golden log key v1").digest()))
+certificate_key = PublicKey.from_spki(certificate_signer.public_key)
+log_key = NoteKey(ORIGIN, PublicKey.from_spki(log_signer.public_key))
+
+
+def digest_of(label: str) -> str:
+    """A digest that stands for something that does not exist."""
+    return sha256(f"golden {label}".encode()).hexdigest()
+
+
+def root_of(leaves: Sequence[bytes]) -> bytes:
+    """RFC 6962 section 2.1, word by word."""
+    if len(leaves) <= 1:
+        return leaf_hash(leaves[0]) if leaves else EMPTY_ROOT
+    split = 1 << ((len(leaves) - 1).bit_length() - 1)
+    return node_hash(root_of(leaves[:split]), root_of(leaves[split:]))
+
+
+def path_of(index: int, leaves: Sequence[bytes]) -> list[bytes]:
+    """RFC 6962 section 2.1.1, word by word."""
+    if len(leaves) <= 1:
+        return []
+    split = 1 << ((len(leaves) - 1).bit_length() - 1)
+    if index < split:
+        return [*path_of(index, leaves[:split]), root_of(leaves[split:])]
+    return [*path_of(index - split, leaves[split:]), root_of(leaves[:split])]
+
+
+def issue(payloads: Sequence[bytes]) -> list[bytes]:
+    """Sign statements, log them in this order, and return their bundles under one checkpoint."""
+    envelopes = [dsse.sign(payload, certificate_signer) for payload in payloads]
+    leaves = [entry.leaf(envelope, certificate_key) for envelope in envelopes]
+    note = checkpoint.sign(Checkpoint(ORIGIN, len(leaves), root_of(leaves)), [(ORIGIN, log_signer)])
+    return [
+        bundle.build(
+            envelope,
+            certificate_key,
+            log_id=log_key.log_id,
+            index=index,
+            tree_size=len(leaves),
+            path=path_of(index, leaves),
+            body=leaves[index],
+            checkpoint=note,
+        ).canonical()
+        for index, envelope in enumerate(envelopes)
+    ]
+
+
+def root_file() -> bytes:
+    """The trusted root of the vectors."""
+    window = ValidFor(start=VALID_FROM)
+    return trusted_root.build_trusted_root([TrustedLog(log_key, window)], [TrustedSigner(certificate_key, window)])
+
+
+def noise_commitment() -> bytes:
+    """The payload of the commitment that the other vectors name."""
+    predicate = NoiseCommitment(
+        commitment=digest_of("noise secret"),
+        algorithm=NOISE_ALGORITHM,
+        created_at=datetime(2026, 1, 2, 8, 0, tzinfo=UTC),
+    )
+    return to_payload(commitment_statement(predicate))
+
+
+def certified() -> bytes:
+    """One person's audio, by a Newton step on the four heads that use audio."""
+    guarantee = Certified(
+        mu=0.016,
+        curve=(CurvePoint(epsilon=0.1, delta=1e-9), CurvePoint(epsilon=0.05, delta=1e-4)),
+        mu_series=(0.012, 0.016),
+        mu_total=0.02,
+        total_curve=(CurvePoint(epsilon=0.1, delta=1e-8),),
+        assumptions=("the noise secret is unknown to the adversary",),
+    )
+    return _payload("lattice-newton", guarantee, updated=("a", "ta", "av", "tav"), unchanged=("t", "v", "tv"))
+
+
+def exact() -> bytes:
+    """Audio of everybody, by dropping the heads that use it."""
+    guarantee = Exact(equalities=("the remaining heads equal, bit for bit, heads that never saw audio",))
+    return _payload("lattice-drop", guarantee, unchanged=("t", "v", "tv"), dropped=("a", "ta", "av", "tav"))
+
+
+def empirical() -> bytes:
+    """One person's audio once more, with nothing claimed but an attack's outcome."""
+    measurement = Measurement(attack="membership", statistic="auc", low=0.47, high=0.53)
+    guarantee = Empirical(report=AttackReport(measurements=(measurement,)))
+    return _payload("lattice-refit", guarantee, updated=("a", "ta", "av", "tav"), unchanged=("t", "v", "tv"))
+
+
+def _payload(
+    mechanism: str,
+    guarantee: Guarantee,
+    *,
+    updated: Sequence[Head] = (),
+    unchanged: Sequence[Head] = (),
+    dropped: Sequence[Head] = (),
+) -> bytes:
+    everybody = mechanism == "lattice-drop"
+    predicate = ModalityDeletion(
+        request=Request(
+            digest=digest_of("request"),
+            regime="gdpr-art-7-3",
+            requested_at=REQUESTED_AT,
+            scope=Scope(kind="modality" if everybody else "subject-modality", modalities=("audio",)),
+        ),
+        subject_commitments=() if everybody else (digest_of("subject commitment"),),
+        lineage=Lineage(
+            model_line="golden",
+            version=3,
+            parent_version=2,
+            model_digest=digest_of("model 3"),
+            parent_digest=digest_of("model 2"),
+            backbone_digest=digest_of("backbone"),
+            backbone_provenance="public",
+            transcript_digest=digest_of("transcript"),
+        ),
+        before=(_artifact("model.json", "model 2"), _artifact("heads.safetensors", "heads 2")),
+        dataset=_dataset(everybody=everybody),
+        statistics=Statistics(
+            digest_before=digest_of("statistics 2"),
+            digest_after=digest_of("statistics 3"),
+            feature_bits=11,
+            label_bits=10,
+            rows_after=3,
+            untouched=(),
+            bound="2^53",
+        ),
+        procedure=_procedure(mechanism, updated, unchanged, dropped),
+        guarantee=guarantee,
+        not_covered=("copies of earlier releases that someone kept", "predictions already served"),
+        audit=None,
+        supersedes=None,
+        deleted_at=DELETED_AT,
+    )
+    after = [_artifact("model.json", "model 3"), _artifact("heads.safetensors", "heads 3")]
+    return to_payload(deletion_statement(after, predicate))
+
+
+def _procedure(
+    mechanism: str, updated: Sequence[Head], unchanged: Sequence[Head], dropped: Sequence[Head]
+) -> Procedure:
+    heads = tuple(
+        UpdatedHead(
+            head=head,
+            residual_bound=3.1e-7,
+            coordinates=64,
+            candidates=16,
+            sensitivity=2e-6,
+            sigma=2.5e-4,
+            mu=0.008,
+        )
+        for head in updated
+    )
+    noise = NoiseSource(algorithm=NOISE_ALGORITHM, commitment=digest_of("noise secret"), log_index=0)
+    return Procedure.model_validate(
+        {
+            "mechanism": mechanism,
+            "version": "1",
+            "source_digest": digest_of("source"),
+            "environment_digest": digest_of("environment"),
+            "recipe_digest": digest_of("recipe"),
+            "tau": 1e-6,
+            "lambda_min": 1.0,
+            "updated": heads,
+            "unchanged": unchanged,
+            "dropped": dropped,
+            "noise": noise if updated else None,
+        }
+    )
+
+
+def _dataset(*, everybody: bool) -> Dataset:
+    """Three people; audio is gone of the second, or of all."""
+    people = sorted(digest_of(f"person {n}") for n in range(3))
+    kept = [
+        ManifestLeaf(
+            content=digest_of(f"{modality} of {person}"), modality=modality, partition="revocable", subject=person
+        )
+        for person in people
+        for modality in ("text", "audio", "vision")
+        if modality != "audio" or not (everybody or person == people[1])
+    ]
+    kept.sort(key=lambda leaf: leaf.key)
+    leaves = [leaf.canonical() for leaf in kept]
+    gap = sum(leaf.key < ("revocable", "audio", "" if everybody else people[1]) for leaf in kept)
+
+    def neighbour(index: int) -> Neighbour | None:
+        if not 0 <= index < len(kept):
+            return None
+        return Neighbour(index=index, leaf=kept[index], path=tuple(h.hex() for h in path_of(index, leaves)))
+
+    absence = AbsenceProof(
+        partition="revocable",
+        modality="audio",
+        subject=None if everybody else people[1],
+        left=neighbour(gap - 1),
+        right=neighbour(gap),
+    )
+    return Dataset(
+        manifest_before=Manifest(root=digest_of("manifest before"), leaves=9, rows=3),
+        manifest_after=Manifest(root=root_of(leaves).hex(), leaves=len(leaves), rows=3),
+        absence=(absence,),
+    )
+
+
+def _artifact(name: str, label: str) -> Artifact:
+    return Artifact(name=name, digest=DigestSet(sha256=digest_of(label)))
+
+
+def main() -> None:
+    """Write the folder of this version, or refuse because it exists."""
+    if V1.exists():
+        sys.exit(f"{V1} exists: golden vectors are never made again. A new version of the formats is a new folder.")
+    names = ["noise-commitment", "certified", "exact", "empirical"]
+    payloads = [noise_commitment(), certified(), exact(), empirical()]
+    bundles = issue(payloads)
+    V1.mkdir()
+    (V1 / "trusted_root.json").write_bytes(root_file())
+    (V1 / "log.vkey").write_text(log_key.vkey + "\n")
+    (V1 / "certificate-key.pem").write_bytes(certificate_key.pem)
+    for name, payload, data in zip(names, payloads, bundles, strict=True):
+        log_entry = bundle.parse(data).entry
+        inclusion = log_entry.inclusion_proof
+        text = proof.TlogProof(inclusion.log_index, inclusion.hashes, inclusion.checkpoint.envelope).text
+        (V1 / f"{name}.sigstore.json").write_bytes(data)
+        (V1 / f"{name}.statement.json").write_bytes(payload)
+        (V1 / f"{name}.tlog-proof").write_text(text, encoding="utf-8")
+        (V1 / "checkpoint").write_text(inclusion.checkpoint.envelope, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""``mbd keys``: make a deployment's keys, and show what of them is public."""
+
+import typer
+
+from mbd.cli.output import Home, Json, Output, command, settings_for
+from mbd.settings import Settings
+
+app = typer.Typer(help="Make and show keys.", no_args_is_help=True)
+
+
+@app.command()
+def init(home: Home = None, as_json: Json = False) -> None:
+    """Make the folder, the database and all keys of a new deployment, and log the noise commitment."""
+    with command(as_json) as out:
+        from mbd.workflow.log import commit_to_noise
+        from mbd.workflow.system import open_system
+
+        settings = settings_for(home)
+        with open_system(settings, create=True) as system:
+            commit_to_noise(system)
+        _show(out, settings)
+
+
+@app.command()
+def show(home: Home = None, as_json: Json = False) -> None:
+    """Print the public keys and where they are published."""
+    with command(as_json) as out:
+        _show(out, settings_for(home))
+
+
+def _show(out: Output, settings: Settings) -> None:
+    from mbd.workflow.keyring import open_keyring
+
+    passphrase = settings.key_passphrase.get_secret_value().encode() if settings.key_passphrase else None
+    keyring = open_keyring(settings.state, passphrase=passphrase)
+    published = settings.state / "published"
+    out.result = {
+        "certificate_key": keyring.certificate_key.key_id,
+        "log_key": keyring.note_key.vkey,
+        "noise_commitment": keyring.noise.commitment,
+        "trusted_root": str(published / "trusted_root.json"),
+        "encrypted": passphrase is not None,
+    }
+    out.say(f"Certificate key (ECDSA P-256), SHA-256 of SPKI: {keyring.certificate_key.key_id}")
+    out.say(f"Log key (Ed25519): {keyring.note_key.vkey}")
+    out.say(f"Noise commitment: {keyring.noise.commitment}")
+    out.path("Published for verifiers", published)
+    if passphrase is None:
+        out.say("[yellow]The private keys are not encrypted; set MBD_KEY_PASSPHRASE before `mbd keys init`.[/]")

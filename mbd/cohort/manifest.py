@@ -1,0 +1,180 @@
+"""A Merkle tree over what a cohort holds, and proofs that a subject's channel is not in it (certificate.md section 5).
+
+One leaf for each row and present channel, sorted, so that two neighbours prove that nothing lies between them.
+Subjects and contents are HMACs under a key that is drawn for each manifest: without the key a leaf names nobody, and
+destroying the key unlinks it. It knows nothing of files or certificates; whoever verifies a proof uses `certs.merkle`.
+"""
+
+import bisect
+import hmac
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypedDict
+
+from mbd.cohort.cohort import EVERYONE, Cohort, Feature, Partition, Row
+from mbd.cohort.modality import Modality
+from mbd.errors import CohortError
+from mbd.hashing import arrays_digest, canonical_json, inclusion_path, json_digest, leaf_hash, tree_root
+
+KEY_BYTES = 32
+
+_SUBJECT_DOMAIN = b"mbd manifest subject v1\0"
+_CONTENT_DOMAIN = b"mbd manifest content v1\0"
+
+
+class LeafFields(TypedDict):
+    """What a leaf commits to; its data is the RFC 8785 bytes of this object."""
+
+    content: str
+    modality: str
+    partition: str
+    subject: str
+
+
+class Neighbour(TypedDict):
+    """A leaf beside the gap, with its RFC 6962 audit path, nearest sibling first (hex)."""
+
+    index: int
+    leaf: LeafFields
+    path: list[str]
+
+
+class AbsenceProof(TypedDict):
+    """No leaf has these three fields: the sorted leaves left and right of where it would stand are neighbours.
+
+    ``subject`` is a commitment, or None for everyone. A side is None where the gap is at that end of the tree.
+    """
+
+    partition: str
+    modality: str
+    subject: str | None
+    left: Neighbour | None
+    right: Neighbour | None
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One channel of one row, as commitments; the fields in sort order."""
+
+    partition: str
+    modality: str
+    subject: str
+    content: str
+
+    @property
+    def fields(self) -> LeafFields:
+        """The leaf as it is written."""
+        return {
+            "content": self.content,
+            "modality": self.modality,
+            "partition": self.partition,
+            "subject": self.subject,
+        }
+
+    @property
+    def position(self) -> tuple[bytes, bytes, bytes, bytes]:
+        """What leaves are sorted by: UTF-8 bytes, field by field."""
+        return (
+            self.partition.encode(),
+            self.modality.encode(),
+            self.subject.encode(),
+            self.content.encode(),
+        )
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The tree over a cohort.
+
+    Attributes:
+        leaves: sorted by partition, modality, subject commitment and content digest.
+        rows: how many rows the cohort has.
+        key: the 32 secret bytes under which subjects and contents are committed.
+    """
+
+    leaves: tuple[Leaf, ...]
+    rows: int
+    key: bytes = field(repr=False)
+
+    @cached_property
+    def root(self) -> str:
+        """The RFC 6962 root, hex."""
+        return tree_root(self._hashes).hex()
+
+    def commitment(self, subject: str) -> str:
+        """A subject's name in this manifest: HMAC-SHA256(key, domain || subject), hex."""
+        return _commit(self.key, _SUBJECT_DOMAIN, subject.encode())
+
+    def absence(self, subject: str, modality: Modality) -> AbsenceProof:
+        """Proof that no revocable row of the subject, or of `EVERYONE`, has the channel.
+
+        Raises:
+            CohortError: it is there.
+        """
+        named = None if subject == EVERYONE else self.commitment(subject)
+        wanted: tuple[bytes, ...] = (Partition.REVOCABLE.encode(), modality.encode())
+        if named is not None:
+            wanted += (named.encode(),)
+
+        def prefix(leaf: Leaf) -> tuple[bytes, ...]:
+            return leaf.position[: len(wanted)]
+
+        right = bisect.bisect_left(self.leaves, wanted, key=prefix)
+        if right < len(self.leaves) and prefix(self.leaves[right]) == wanted:
+            who = "the revocable partition" if named is None else f"subject '{subject}'"
+            raise CohortError(
+                f"The manifest still holds {modality} of {who}.", remedy="revoke it first; then prove its absence"
+            )
+        return {
+            "partition": Partition.REVOCABLE.value,
+            "modality": modality.value,
+            "subject": named,
+            "left": self._neighbour(right - 1),
+            "right": self._neighbour(right),
+        }
+
+    @cached_property
+    def _hashes(self) -> list[bytes]:
+        return [leaf_hash(canonical_json(leaf.fields)) for leaf in self.leaves]
+
+    def _neighbour(self, index: int) -> Neighbour | None:
+        if not 0 <= index < len(self.leaves):
+            return None
+        path = inclusion_path(self._hashes, index)
+        return {"index": index, "leaf": self.leaves[index].fields, "path": [node.hex() for node in path]}
+
+
+def build_manifest(cohort: Cohort, key: bytes) -> Manifest:
+    """The manifest of all rows, in any order of rows, under 32 fresh random bytes."""
+    if len(key) != KEY_BYTES:
+        raise CohortError(
+            f"A manifest key has {KEY_BYTES} bytes, not {len(key)}.", remedy="draw one with secrets.token_bytes"
+        )
+    subjects = {name: _commit(key, _SUBJECT_DOMAIN, name.encode()) for name in cohort.subjects}
+    leaves = [
+        Leaf(
+            partition=row.partition.value,
+            modality=modality.value,
+            subject=subjects[row.subject],
+            content=_commit(key, _CONTENT_DOMAIN, bytes.fromhex(_content(row, modality, feature))),
+        )
+        for modality in cohort.modalities
+        for row, feature in zip(cohort.rows, cohort.features[modality], strict=True)
+        if feature is not None
+    ]
+    return Manifest(tuple(sorted(leaves, key=lambda leaf: leaf.position)), len(cohort), key)
+
+
+def _content(row: Row, modality: Modality, feature: Feature) -> str:
+    """What the leaf is evidence of: the clip, its label and split, and the channel's dtype, shape and bytes."""
+    content: dict[str, Any] = {
+        "clip": row.clip,
+        "label": row.label,
+        "split": row.split.value,
+        "features": arrays_digest({modality.value: feature}),
+    }
+    return json_digest(content)
+
+
+def _commit(key: bytes, domain: bytes, data: bytes) -> str:
+    return hmac.digest(key, domain + data, "sha256").hex()

@@ -1,0 +1,290 @@
+"""From an outcome to a claim: the one place where what a mechanism did becomes what a certificate says.
+
+It decides nothing: the guarantee comes from the mechanism, the digests from the files, the proofs from the manifest.
+"""
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+from certs import statement as wire
+from mbd import __version__
+from mbd.cohort.cohort import EVERYONE, Cohort, Pair
+from mbd.cohort.manifest import Manifest
+from mbd.cohort.modality import in_order, pattern_name
+from mbd.deletion.outcome import Outcome
+from mbd.hashing import file_digest, json_digest
+from mbd.lattice.model import LatticeModel, Saved
+from mbd.lattice.release import ReleasePolicy, sensitivity
+from mbd.lattice.statistics import LABEL_BITS
+from mbd.privacy.gaussian import compose, epsilon_of
+from mbd.privacy.guarantee import Certified, Empirical, Exact
+from mbd.privacy.noise import ALGORITHM
+
+_LIBRARIES = ("numpy", "scipy", "torch", "cryptography")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a model line comes from.
+
+    Attributes:
+        recipe_digest: of the training recipe.
+        transcript_digest: of the training run's record.
+    """
+
+    recipe_digest: str
+    transcript_digest: str
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version with its files and rows.
+
+    Attributes:
+        number: in its line.
+        saved: the model's files.
+        model: the model itself.
+        cohort: the rows.
+        manifest: the Merkle tree over them.
+    """
+
+    number: int
+    saved: Saved
+    model: LatticeModel
+    cohort: Cohort
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The logged commitment."""
+
+    commitment: str
+    log_index: int
+
+
+@dataclass(frozen=True)
+class Request:
+    """The request as recorded.
+
+    Attributes:
+        digest: of its text with a random nonce.
+        pairs: the channels that it names in this cohort.
+    """
+
+    digest: str
+    regime: str
+    requested_at: datetime
+    pairs: frozenset[Pair]
+
+
+def deletion_statement(
+    *,
+    line: str,
+    request: Request,
+    commitments: Sequence[str],
+    before: Version,
+    after: Version,
+    outcome: Outcome,
+    provenance: Provenance,
+    noise: Noise,
+    spent: Sequence[float],
+    deleted_at: datetime,
+) -> wire.DeletionStatement:
+    """The statement of one deletion on one model line.
+
+    Args:
+        line: the model line.
+        request: what was asked.
+        commitments: one HMAC (hex) for each person of the request.
+        before: the version that the deletion started from.
+        after: the version that it made.
+        outcome: what the mechanism returned.
+        provenance: of the line.
+        noise: the logged commitment.
+        spent: mu of every earlier certified deletion of the line.
+        deleted_at: when the new version was finished.
+    """
+    closure = sorted(before.cohort.closure(request.pairs))
+    predicate = wire.ModalityDeletion(
+        request=wire.Request(
+            digest=request.digest,
+            regime=request.regime,
+            requested_at=request.requested_at,
+            scope=_scope(request.pairs, before.cohort),
+        ),
+        subject_commitments=tuple(commitments),
+        lineage=wire.Lineage(
+            model_line=line,
+            version=after.number,
+            parent_version=before.number,
+            model_digest=after.saved.digest,
+            parent_digest=before.saved.digest,
+            backbone_digest=after.saved.digests["backbone.safetensors"],
+            backbone_provenance="public",
+            transcript_digest=provenance.transcript_digest,
+        ),
+        before=_artifacts(before.saved),
+        dataset=wire.Dataset(
+            manifest_before=_manifest(before.manifest),
+            manifest_after=_manifest(after.manifest),
+            absence=tuple(
+                wire.AbsenceProof.model_validate(after.manifest.absence(subject, modality))
+                for subject, modality in closure
+            ),
+        ),
+        statistics=wire.Statistics(
+            digest_before=before.model.statistics.digest,
+            digest_after=after.model.statistics.digest,
+            feature_bits=after.model.featurizer.grid.feature_bits,
+            label_bits=LABEL_BITS,
+            rows_after=after.model.statistics.rows,
+            bound="2^53",
+            untouched=_untouched(closure, outcome),
+        ),
+        procedure=_procedure(outcome, provenance, noise),
+        guarantee=_guarantee(outcome, before.model.policy, spent),
+        not_covered=not_covered(before.cohort, request.pairs),
+        audit=None,
+        supersedes=None,
+        deleted_at=deleted_at,
+    )
+    return wire.deletion_statement(_artifacts(after.saved), predicate)
+
+
+def not_covered(cohort: Cohort, pairs: frozenset[Pair]) -> tuple[str, ...]:
+    """What this certificate does not speak of, in sentences for the person concerned."""
+    withdrawn = {modality for _, modality in cohort.closure(pairs)}
+    sentences = [
+        "Copies of earlier releases that someone kept: comparing an old and a new release can reveal removed rows.",
+        "Predictions that were served before the deletion.",
+        "Copies of the data outside of this service.",
+    ]
+    sentences += [
+        f"The {modality.value} channel: it was derived from {' and '.join(sorted(sources))}, "
+        "and the cohort's policy declares it independently consented."
+        for modality, channel in cohort.channels.items()
+        if channel.consent == "independent"
+        and (sources := {source.value for source in channel.derived_from if source in withdrawn})
+    ]
+    judged = sorted(modality.value for modality in withdrawn & set(cohort.task.label_derived_from))
+    if judged and cohort.task.label_policy == "keeps":
+        sentences.append(
+            f"Labels: annotators perceived {' and '.join(judged)} when they made them, "
+            "and the cohort's policy keeps labels."
+        )
+    return tuple(sentences)
+
+
+def environment_digest() -> str:
+    """SHA-256 (hex) over the interpreter, the processor kind and the libraries whose arithmetic counts."""
+    versions = {name: metadata.version(name).partition("+")[0] for name in _LIBRARIES}
+    return json_digest({"python": platform.python_version(), "machine": platform.machine(), **versions})
+
+
+def source_digest() -> str:
+    """SHA-256 (hex) over every Python source file of this program, by path."""
+    files: dict[str, str] = {}
+    for package in ("mbd", "certs"):
+        spec = find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            continue
+        root = Path(spec.submodule_search_locations[0])
+        files |= {f"{package}/{path.relative_to(root).as_posix()}": file_digest(path) for path in root.rglob("*.py")}
+    return json_digest(files)
+
+
+def _scope(pairs: frozenset[Pair], cohort: Cohort) -> wire.Scope:
+    subjects = {subject for subject, _ in pairs}
+    modalities = in_order(modality for _, modality in pairs)
+    if subjects == {EVERYONE} and len(modalities) == 1:
+        kind = "modality"
+    elif EVERYONE in subjects or len(subjects) > 1:
+        kind = "several"
+    elif len(modalities) == 1:
+        kind = "subject-modality"
+    elif cohort.where(subject=next(iter(subjects))).presence.any(axis=0).sum() <= len(modalities):
+        kind = "subject"
+    else:
+        kind = "several"
+    return wire.Scope.model_validate({"kind": kind, "modalities": tuple(m.value for m in modalities)})
+
+
+def _untouched(closure: Sequence[Pair], outcome: Outcome) -> tuple[wire.Modality, ...]:
+    unchanged = set(outcome.unchanged)
+    return tuple(m.value for m in in_order(modality for _, modality in closure) if frozenset([m]) in unchanged)
+
+
+def _procedure(outcome: Outcome, provenance: Provenance, noise: Noise) -> wire.Procedure:
+    model = outcome.model
+    delta_2 = sensitivity(model.layout, model.policy)
+    updated = []
+    for pattern in outcome.updated:
+        head = model.heads[pattern]
+        updated.append(
+            wire.UpdatedHead.model_validate(
+                {
+                    "head": pattern_name(pattern),
+                    "residual_bound": head.residual_bound,
+                    "coordinates": len(head.weights_DK),
+                    "candidates": head.candidates,
+                    "sensitivity": delta_2,
+                    "sigma": head.sigma,
+                    "mu": head.mu,
+                }
+            )
+        )
+    return wire.Procedure.model_validate(
+        {
+            "mechanism": outcome.mechanism,
+            "version": __version__,
+            "source_digest": source_digest(),
+            "environment_digest": environment_digest(),
+            "recipe_digest": provenance.recipe_digest,
+            "tau": model.policy.tau,
+            "lambda_min": model.layout.lambda_min,
+            "updated": tuple(updated),
+            "unchanged": tuple(pattern_name(pattern) for pattern in outcome.unchanged),
+            "dropped": tuple(pattern_name(pattern) for pattern in outcome.dropped),
+            "noise": wire.NoiseSource(algorithm=ALGORITHM, commitment=noise.commitment, log_index=noise.log_index)
+            if updated
+            else None,
+        }
+    )
+
+
+def _guarantee(outcome: Outcome, policy: ReleasePolicy, spent: Sequence[float]) -> wire.Guarantee:
+    match outcome.guarantee:
+        case Exact(equalities):
+            return wire.Exact(equalities=equalities)
+        case Certified(mu, assumptions):
+            series = (*spent, mu)
+            return wire.Certified(
+                mu=mu,
+                curve=_curve(mu, policy),
+                mu_series=series,
+                mu_total=compose(series),
+                total_curve=_curve(compose(series), policy),
+                assumptions=assumptions,
+            )
+        case Empirical():
+            raise AssertionError("no lattice mechanism is empirical")
+
+
+def _curve(mu: float, policy: ReleasePolicy) -> tuple[wire.CurvePoint, ...]:
+    return (wire.CurvePoint(epsilon=epsilon_of(mu, policy.delta), delta=policy.delta),)
+
+
+def _manifest(manifest: Manifest) -> wire.Manifest:
+    return wire.Manifest(root=manifest.root, leaves=len(manifest.leaves), rows=manifest.rows)
+
+
+def _artifacts(saved: Saved) -> tuple[wire.Artifact, ...]:
+    return tuple(
+        wire.Artifact(name=name, digest=wire.DigestSet(sha256=digest)) for name, digest in sorted(saved.digests.items())
+    )

@@ -1,0 +1,129 @@
+"""The pen of the log: signs checkpoints after commits, bundles what was logged, and never signs a second history."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from certs import bundle as bundles
+from certs import checkpoint as checkpoints
+from certs import entry
+from certs.checkpoint import Checkpoint as SignedHead
+from certs.dsse import Envelope, sign
+from certs.errors import Code
+from certs.proof import TlogProof
+from certs.statement import NoiseCommitment, commitment_statement, to_payload
+from mbd.errors import LedgerError
+from mbd.privacy.noise import ALGORITHM
+from mbd.records import commitments, ledger
+from mbd.records.database import begin_locked, begin_snapshot
+from mbd.records.ledger import Appended, Checkpoint, TreeHead
+from mbd.workflow.keyring import Keyring, write_durably
+from mbd.workflow.system import System
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A logged envelope with its proof, ready to be handed out.
+
+    Attributes:
+        bundle: Sigstore bundle v0.3, canonical bytes.
+        proof: C2SP tlog-proof of the same leaf.
+    """
+
+    bundle: bytes
+    proof: str
+
+
+def append_envelope(connection: Connection, envelope: Envelope, keyring: Keyring) -> Appended:
+    """Append a signed envelope's leaf, in the caller's locked transaction."""
+    return ledger.append(connection, entry.leaf(envelope, keyring.certificate_key))
+
+
+def refuse_rollback(system: System, connection: Connection) -> None:
+    """Hold the log against the checkpoint that is kept outside the database.
+
+    Raises:
+        LedgerError: the database is behind it or forked from it (an old backup was restored), or it was not ours.
+    """
+    if system.checkpoint_path.exists():
+        remembered = verify_note(system.keyring, system.checkpoint_path.read_text())
+        ledger.check_not_behind(connection, remembered)
+
+
+def sign_checkpoint(system: System) -> Checkpoint:
+    """Sign the log's head, unless it was signed already, and remember it outside the database.
+
+    Crash point: between the commit and the file the remembered checkpoint is older than the database, which is safe.
+
+    Raises:
+        LedgerError: see `refuse_rollback`.
+    """
+    with begin_locked(system.engine) as connection:
+        refuse_rollback(system, connection)
+        head = ledger.head(connection)
+        latest = ledger.latest_checkpoint(connection)
+        if latest is None or latest.head != head:
+            signed = SignedHead(system.keyring.origin, head.size, head.root)
+            note = checkpoints.sign(signed, [(system.keyring.origin, system.keyring.log)])
+            latest = ledger.store_checkpoint(connection, Checkpoint(head, note))
+    write_durably(system.checkpoint_path, latest.note.encode())
+    return latest
+
+
+def evidence(connection: Connection, envelope: Envelope, index: int, signed: Checkpoint, keyring: Keyring) -> Evidence:
+    """The bundle and the text proof of a logged envelope under a signed checkpoint."""
+    path = ledger.inclusion_proof(connection, index, signed.head.size)
+    body = ledger.leaf(connection, index)
+    bundle = bundles.build(
+        envelope,
+        keyring.certificate_key,
+        log_id=keyring.note_key.log_id,
+        index=index,
+        tree_size=signed.head.size,
+        path=path,
+        body=body,
+        checkpoint=signed.note,
+    )
+    return Evidence(bundle.canonical(), TlogProof(index, tuple(path), signed.note).text)
+
+
+def commit_to_noise(system: System) -> None:
+    """Log the commitment to the noise secret, once, before any request is known, and publish its own certificate.
+
+    Crash points: the envelope is on disk before its leaf is, and the published bundle is made from both; whatever is
+    missing is made when this is called again.
+
+    Raises:
+        LedgerError: the log holds a commitment to another secret.
+    """
+    keyring, published = system.keyring, system.home / "published"
+    envelope_path, bundle_path = published / "noise-commitment.dsse.json", published / "noise-commitment.sigstore.json"
+    with begin_locked(system.engine) as connection:
+        known = commitments.noise_commitment(connection)
+        if known is None:
+            now = system.clock()
+            predicate = NoiseCommitment(commitment=keyring.noise.commitment, algorithm=ALGORITHM, created_at=now)
+            envelope = sign(to_payload(commitment_statement(predicate)), keyring.certificate)
+            write_durably(envelope_path, envelope.canonical())
+            index = append_envelope(connection, envelope, keyring).index
+            known = commitments.NoiseCommitment(keyring.noise.commitment, index, now)
+            commitments.record_noise_commitment(connection, known)
+    if not keyring.noise.matches(known.commitment):
+        raise LedgerError(
+            "The noise secret in the key folder is not the one that the log commits to.",
+            remedy="restore keys/noise.secret from its backup",
+        )
+    if not bundle_path.exists():
+        envelope = Envelope.parse(
+            envelope_path.read_bytes(), Code.STATEMENT_MALFORMED, remedy=f"restore {envelope_path} from a backup"
+        )
+        signed = sign_checkpoint(system)
+        with begin_snapshot(system.engine) as connection:
+            proof = evidence(connection, envelope, known.leaf_index, signed, keyring)
+        write_durably(bundle_path, proof.bundle)
+
+
+def verify_note(keyring: Keyring, note: str) -> TreeHead:
+    """The head that a note of ours signs; raises when it does not."""
+    checkpoint, _ = checkpoints.verify(note, [keyring.note_key])
+    return TreeHead(checkpoint.size, checkpoint.root)

@@ -1,0 +1,138 @@
+"""Replay a certificate against a deployment: recompute what it claims from the rows that remain, and say what matched.
+
+It needs what the operator holds (rows, statistics, the noise secret), so it is the operator's and a chartered auditor's
+tool; everyone else uses `certs.verification`. It changes nothing.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from certs.statement import DeletionStatement, ModalityDeletion, UpdatedHead
+from certs.verification import Verified, verify
+from mbd.cohort import folder
+from mbd.cohort.cohort import Cohort
+from mbd.cohort.modality import parse_pattern
+from mbd.errors import DeletionError
+from mbd.hashing import file_digest
+from mbd.lattice.fit import training_rows
+from mbd.lattice.model import LatticeModel, load_model
+from mbd.lattice.release import normal_equations, remove_noise, sensitivity
+from mbd.lattice.solve import residual
+from mbd.lattice.statistics import Statistics
+from mbd.privacy.gaussian import mu_of, sigma_for
+from mbd.workflow.system import System
+
+OnCheck = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was recomputed.
+
+    Attributes:
+        name: what it is.
+        matched: whether it is as the certificate says.
+        detail: the two sides, in a few words.
+    """
+
+    name: str
+    matched: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Replay:
+    """All checks of one certificate."""
+
+    verified: Verified
+    checks: tuple[Check, ...]
+
+    @property
+    def matched(self) -> bool:
+        """Whether everything is as the certificate says."""
+        return all(check.matched for check in self.checks)
+
+
+def replay(system: System, bundle: bytes, *, on_check: OnCheck = lambda name: None) -> Replay:
+    """Verify a certificate, then recompute its manifest, statistics, residuals, sigma and noise from D'.
+
+    Raises:
+        VerificationError: the certificate itself is invalid.
+        DeletionError: it is not about the live version of one of this deployment's lines. Earlier versions cannot be
+            replayed: their rows are gone, which is what later deletions were for.
+    """
+    verified = verify(bundle, system.keyring.trusted_root, at=system.clock())
+    statement = verified.statement
+    if not isinstance(statement, DeletionStatement):
+        raise DeletionError(
+            "This is a noise commitment, not the certificate of a deletion.", remedy="give a deletion's certificate"
+        )
+    predicate = statement.predicate
+    line, number = predicate.lineage.model_line, predicate.lineage.version
+    live = system.live(line)
+    if live.version != number:
+        raise DeletionError(
+            f"The certificate is about version {number} of '{line}', and version {live.version} is live: "
+            "later deletions removed rows that it was made from.",
+            remedy="replay the line's latest certificate; verify this one with `mbd certificate verify`",
+        )
+    checks = []
+    for check in _checks(system, statement):
+        on_check(check.name)
+        checks.append(check)
+    return Replay(verified, tuple(checks))
+
+
+def _checks(system: System, statement: DeletionStatement) -> Iterator[Check]:
+    predicate = statement.predicate
+    line, number = predicate.lineage.model_line, predicate.lineage.version
+    model_folder, cohort_folder = system.model_folder(line, number), system.cohort_folder(line, number)
+    wrong = [a.name for a in statement.subject if file_digest(model_folder / a.name) != a.digest.sha256]
+    yield Check("model files", not wrong, f"changed: {', '.join(wrong)}" if wrong else "all digests are equal")
+
+    cohort, manifest = folder.read(cohort_folder), folder.read_manifest(cohort_folder)
+    claimed = predicate.dataset.manifest_after
+    found = (manifest.root, len(manifest.leaves), manifest.rows)
+    yield Check(
+        "manifest of D'",
+        found == (claimed.root, claimed.leaves, claimed.rows),
+        f"root {manifest.root[:16]} over {len(manifest.leaves)} channels of {manifest.rows} rows",
+    )
+
+    model = load_model(model_folder)
+    statistics = _recompute(model, cohort)
+    same = statistics.digest == predicate.statistics.digest_after == model.statistics.digest
+    yield Check("statistics of D'", same, f"{statistics.rows} rows summed anew, digest {statistics.digest[:16]}")
+    yield _sigma(model, predicate)
+    noise = predicate.procedure.noise
+    if noise is not None:
+        matches = system.keyring.noise.matches(noise.commitment)
+        yield Check("noise commitment", matches, "the secret is the one committed to" if matches else "another secret")
+        for head in predicate.procedure.updated:
+            yield _residual(system, model, statistics, head, predicate.procedure.tau)
+
+
+def _recompute(model: LatticeModel, cohort: Cohort) -> Statistics:
+    return model.featurizer.statistics(training_rows(cohort).restrict(model.layout.modalities))
+
+
+def _sigma(model: LatticeModel, predicate: ModalityDeletion) -> Check:
+    updated = predicate.procedure.updated
+    if not updated:
+        return Check("sigma", True, "no head was released, so no noise was drawn")
+    delta_2 = sensitivity(model.layout, model.policy)
+    mu = mu_of(model.policy.epsilon, model.policy.delta) / np.sqrt(len(updated))
+    sigma = sigma_for(delta_2, float(mu))
+    right = all((head.sensitivity, head.sigma) == (delta_2, sigma) for head in updated)
+    return Check("sigma", right, f"{sigma:.6g} from epsilon {model.policy.epsilon:g}, Delta {delta_2:g}")
+
+
+def _residual(system: System, model: LatticeModel, statistics: Statistics, head: UpdatedHead, tau: float) -> Check:
+    """Subtract the replayed noise and hold the residual of what is left, over all coordinates, against tau."""
+    pattern = parse_pattern(head.head)
+    mean_DK = remove_noise(model.heads[pattern], system.keyring.noise)
+    matrix_DD, moment_DK = normal_equations(model.layout, statistics, pattern)
+    _, bound = residual(matrix_DD, moment_DK, mean_DK)
+    return Check(f"residual of head {head.head}", bound <= tau, f"at most {bound:.3g}, tau {tau:g}")

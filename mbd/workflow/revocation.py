@@ -1,0 +1,326 @@
+"""The deletion workflow: file, suppress, delete from every live line, certify, log, retire.
+
+Recovery is the normal path. Each revocation ends completed, whatever dies in between: `resume` goes through the same
+steps, and what a step had finished is found, not done again. One transaction makes a certificate, its log entry, the
+new version and the charge to the budget real together; before it nothing is visible, after it only files are left.
+"""
+
+import hmac
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from certs.dsse import Envelope, sign
+from certs.errors import Code
+from certs.statement import to_payload
+from mbd.cohort import folder
+from mbd.cohort.cohort import EVERYONE, Cohort, Pair, Partition
+from mbd.cohort.manifest import KEY_BYTES
+from mbd.cohort.modality import Modality, in_order
+from mbd.deletion import lattice
+from mbd.deletion.outcome import Outcome
+from mbd.deletion.outcome import Revocation as Withdrawal
+from mbd.errors import NothingToDeleteError, UnknownSubjectError
+from mbd.hashing import file_digest, json_digest
+from mbd.lattice.model import PARTS, Saved, load_model, save_model
+from mbd.privacy.gaussian import compose
+from mbd.records import certificates, commitments, lineage, models, requests
+from mbd.records.certificates import Certificate
+from mbd.records.database import begin_locked, begin_snapshot
+from mbd.records.lineage import Kind, node_id
+from mbd.records.models import ModelVersion
+from mbd.records.requests import Revocation, State
+from mbd.records.suppression import Channel, suppress
+from mbd.workflow import claim
+from mbd.workflow.claim import Noise, Provenance, Request, Version
+from mbd.workflow.keyring import write_durably
+from mbd.workflow.log import append_envelope, commit_to_noise, evidence, refuse_rollback, sign_checkpoint
+from mbd.workflow.registration import register_deletion
+from mbd.workflow.system import System, remove_unregistered
+
+OnStep = Callable[[str], None]
+"""Told what happens next, in a few words."""
+
+_COMMITMENT_DOMAIN = b"mbd certificate subject v1\0"
+
+
+@dataclass(frozen=True)
+class LineResult:
+    """What a revocation did to one model line.
+
+    Attributes:
+        certificate: its id.
+        folder: where the certificate's files lie.
+        outcome: what the mechanism did; None when an earlier run of this command had finished it.
+        deletion_seconds: from live model to released model, files apart; None likewise.
+    """
+
+    line: str
+    version: int
+    certificate: str
+    folder: Path
+    outcome: Outcome | None
+    deletion_seconds: float | None
+
+    @property
+    def bundle(self) -> Path:
+        """The certificate file."""
+        return self.folder / "mdc.sigstore.json"
+
+
+def revoke(
+    system: System, pairs: Iterable[Pair], *, regime: str = "gdpr", on_step: OnStep = lambda step: None
+) -> list[LineResult]:
+    """File a revocation and carry it out on every live line.
+
+    Args:
+        system: the deployment.
+        pairs: (subject or EVERYONE, modality), each of which some live line's cohort must hold.
+        regime: the law or policy that it is made under.
+        on_step: told what happens next.
+
+    Raises:
+        UnknownSubjectError: no live line knows the person.
+        NothingToDeleteError: no live line's cohort holds the channel.
+        DeletionError: see `mbd.deletion.lattice.delete`; the channel stays suppressed and `resume` tries again.
+    """
+    with system.exclusive():
+        _resume(system, on_step)
+        wanted = frozenset(pairs)
+        _require_possible(system, wanted)
+        on_step("suppressing")
+        revocation = _file(system, wanted, regime)
+        return _carry_out(system, revocation, on_step)
+
+
+def resume(system: System, *, on_step: OnStep = lambda step: None) -> list[LineResult]:
+    """Finish every revocation that something interrupted, oldest first."""
+    with system.exclusive():
+        return _resume(system, on_step)
+
+
+def channels_of(system: System, subject: str) -> tuple[Modality, ...]:
+    """The modalities that some live line's cohort holds of a person.
+
+    Raises:
+        UnknownSubjectError: no live line knows the person.
+    """
+    live = _live(system)
+    present = {m for _, cohort in live for m in cohort.modalities if _complaint(cohort, (subject, m)) is None}
+    if not present:
+        _require_possible(system, frozenset({(subject, modality) for modality in Modality}))
+    return in_order(present)
+
+
+def _resume(system: System, on_step: OnStep) -> list[LineResult]:
+    with begin_locked(system.engine) as connection:
+        refuse_rollback(system, connection)
+        waiting = requests.unfinished(connection)
+        remove_unregistered(system, connection)
+    return [result for revocation in waiting for result in _carry_out(system, revocation, on_step)]
+
+
+def _require_possible(system: System, pairs: frozenset[Pair]) -> None:
+    """Refuse what no deletion can carry out, before anything is filed or suppressed.
+
+    Every pair must touch some live line's cohort, and every line must keep a modality.
+    """
+    live = _live(system)
+    for pair in sorted(pairs):
+        complaints = [_complaint(cohort, pair) for _, cohort in live]
+        if all(complaints):
+            telling = [c for c in complaints if isinstance(c, NothingToDeleteError)]
+            raise next((c for c in (*telling, *complaints) if c is not None), _no_lines(system))
+    for version, cohort in live:
+        everyone = frozenset(modality for subject, modality in cohort.closure(pairs) if subject == EVERYONE)
+        if everyone:
+            lattice.drop_for_everyone(load_model(system.model_folder(version.line, version.version)), everyone)
+
+
+def _live(system: System) -> list[tuple[ModelVersion, Cohort]]:
+    with begin_snapshot(system.engine) as connection:
+        versions = models.live_versions(connection)
+    return [(version, folder.read(system.cohort_folder(version.line, version.version))) for version in versions]
+
+
+def _complaint(cohort: Cohort, pair: Pair) -> UnknownSubjectError | NothingToDeleteError | None:
+    try:
+        cohort.revoke([pair])
+    except (UnknownSubjectError, NothingToDeleteError) as error:
+        return error
+    return None
+
+
+def _no_lines(system: System) -> UnknownSubjectError:
+    return UnknownSubjectError(
+        f"There is no model line in {system.home}, so nobody can be deleted from one.",
+        remedy="train one with `mbd train`",
+    )
+
+
+def _file(system: System, pairs: frozenset[Pair], regime: str) -> Revocation:
+    """Record the request and suppress its channels, at once and together."""
+    now = system.clock()
+    scope = tuple(sorted({_channel(system, pair) for pair in pairs}))
+    text = {
+        "nonce": secrets.token_hex(16),
+        "regime": regime,
+        "requestedAt": now.isoformat(),
+        "scope": [[channel.subject_key, channel.modality] for channel in scope],
+    }
+    digest = json_digest(text)
+    with begin_locked(system.engine) as connection:
+        revocation = requests.add(
+            connection, Revocation(f"rev-{digest[:16]}", digest, regime, scope, now, State.APPROVED, now)
+        )
+        suppress(connection, scope, since=now, revocation_id=revocation.id)
+    return revocation
+
+
+def _channel(system: System, pair: Pair) -> Channel:
+    subject, modality = pair
+    return Channel(subject if subject == EVERYONE else system.keyring.subject_key(subject), modality.value)
+
+
+def _carry_out(system: System, revocation: Revocation, on_step: OnStep) -> list[LineResult]:
+    commit_to_noise(system)
+    with begin_locked(system.engine) as connection:
+        requests.advance(connection, revocation.id, State.IN_PROGRESS, at=system.clock())
+        lines = models.live_versions(connection)
+        done = {line.line: certificates.find(connection, revocation.id, line.line) for line in lines}
+    results = []
+    for version in lines:
+        found = done[version.line]
+        made = None if found else _delete_from(system, revocation, version, on_step)
+        certificate = found or (made[0] if made else None)
+        if certificate is None:
+            continue  # this line's cohort never held the channels
+        on_step("publishing the certificate")
+        target = _publish(system, certificate)
+        outcome, seconds = (made[1], made[2]) if made else (None, None)
+        results.append(LineResult(version.line, certificate.version, certificate.id, target, outcome, seconds))
+    with begin_locked(system.engine) as connection:
+        on_step("destroying the retired version")
+        remove_unregistered(system, connection)
+        requests.advance(connection, revocation.id, State.COMPLETED, at=system.clock())
+    return results
+
+
+def _delete_from(
+    system: System, revocation: Revocation, live: ModelVersion, on_step: OnStep
+) -> tuple[Certificate, Outcome, float] | None:
+    """Make and register the next version of one line; None when its cohort holds none of the channels."""
+    cohort = folder.read(system.cohort_folder(live.line, live.version))
+    pairs = _pairs_in(system, cohort, revocation)
+    if not pairs:
+        return None
+    with begin_snapshot(system.engine) as connection:
+        noise = commitments.noise_commitment(connection)
+        spent = _spent(connection, live.line)
+        provenance = _provenance(connection, live)
+    assert noise is not None, "commit_to_noise ran before"
+    number = live.version + 1
+    model_folder = system.model_folder(live.line, live.version)
+    model = load_model(model_folder)
+    on_step("deleting")
+    started = time.perf_counter()
+    outcome = lattice.delete(
+        model,
+        cohort,
+        Withdrawal(pairs, revocation.digest),
+        noise=system.keyring.noise,
+        occasion=f"{live.line}/{number}",
+        spent=spent,
+    )
+    seconds = time.perf_counter() - started
+    on_step("writing the new version")
+    shutil.rmtree(system.version_folder(live.line, number), ignore_errors=True)
+    remaining = cohort.without(pairs)
+    manifest = folder.write(remaining, system.cohort_folder(live.line, number), key=secrets.token_bytes(KEY_BYTES))
+    saved = save_model(outcome.model, system.model_folder(live.line, number), cohort_root=manifest.root)
+    key = secrets.token_bytes(KEY_BYTES)
+    before_manifest = folder.read_manifest(system.cohort_folder(live.line, live.version))
+    statement = claim.deletion_statement(
+        line=live.line,
+        request=Request(revocation.digest, revocation.regime, revocation.requested_at, pairs),
+        commitments=[
+            subject_commitment(key, subject, revocation.digest)
+            for subject in sorted({subject for subject, _ in pairs} - {EVERYONE})
+        ],
+        before=Version(live.version, _saved(model_folder), model, cohort, before_manifest),
+        after=Version(number, saved, outcome.model, remaining, manifest),
+        outcome=outcome,
+        provenance=provenance,
+        noise=Noise(noise.commitment, noise.leaf_index),
+        spent=spent,
+        deleted_at=system.clock(),
+    )
+    on_step("signing and logging")
+    envelope = sign(to_payload(statement), system.keyring.certificate)
+    with begin_locked(system.engine) as connection:
+        refuse_rollback(system, connection)
+        appended = append_envelope(connection, envelope, system.keyring)
+        certificate = register_deletion(
+            connection,
+            revocation=revocation,
+            live=live,
+            statement=statement,
+            envelope=envelope,
+            entry=appended,
+            dropped=[_channel(system, pair) for pair in cohort.closure(pairs)],
+        )
+        commitments.keep_key(connection, certificate.id, key)
+    return certificate, outcome, seconds
+
+
+def subject_commitment(key: bytes, subject: str, request_digest: str) -> str:
+    """How a certificate names its subject: HMAC-SHA256 (hex) under a key of its own, which can be destroyed."""
+    message = _COMMITMENT_DOMAIN + subject.encode() + b"\0" + request_digest.encode()
+    return hmac.digest(key, message, "sha256").hex()
+
+
+def _pairs_in(system: System, cohort: Cohort, revocation: Revocation) -> frozenset[Pair]:
+    """The request's channels in this cohort, by plain names: subject keys are matched by hashing every subject."""
+    wanted = {(channel.subject_key, Modality(channel.modality)) for channel in revocation.scope}
+    revocable = dict.fromkeys(row.subject for row in cohort.rows if row.partition is Partition.REVOCABLE)
+    names = {system.keyring.subject_key(subject): subject for subject in revocable} | {EVERYONE: EVERYONE}
+    pairs = {(names[key], modality) for key, modality in wanted if key in names}
+    return frozenset(pair for pair in pairs if _complaint(cohort, pair) is None)
+
+
+def _spent(connection: Connection, line: str) -> list[float]:
+    """The mu of each certified deletion so far, in order."""
+    by_version: dict[int, list[float]] = {}
+    for release in models.mu_series(connection, line):
+        by_version.setdefault(release.version, []).append(release.mu)
+    return [compose(mus) for _, mus in sorted(by_version.items())]
+
+
+def _provenance(connection: Connection, live: ModelVersion) -> Provenance:
+    backbone = node_id(Kind.BACKBONE, live.backbone)
+    (node,) = (node for node in lineage.ancestry(connection, backbone).nodes if node.id == backbone)
+    return Provenance(node.attributes["recipe_digest"], node.attributes["transcript_digest"])
+
+
+def _saved(model_folder: Path) -> Saved:
+    return Saved(model_folder, {name: file_digest(model_folder / name) for name in (*PARTS, "model.json")})
+
+
+def _publish(system: System, certificate: Certificate) -> Path:
+    """Sign a checkpoint over the certificate's leaf, complete its bundle, and write its files."""
+    target = system.certificate_folder(certificate.id)
+    signed = sign_checkpoint(system)
+    envelope = Envelope.parse(certificate.envelope.encode(), Code.STATEMENT_MALFORMED, remedy="run `mbd ledger fsck`")
+    with begin_locked(system.engine) as connection:
+        made = evidence(connection, envelope, certificate.leaf_index, signed, system.keyring)
+        bundle = certificates.complete(connection, certificate.id, made.bundle.decode()).bundle
+    assert bundle is not None, "complete stores a bundle"
+    target.mkdir(parents=True, exist_ok=True)
+    write_durably(target / "mdc.sigstore.json", bundle.encode())
+    write_durably(target / "mdc.tlog-proof", made.proof.encode())
+    return target

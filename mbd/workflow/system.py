@@ -1,0 +1,158 @@
+"""A deployment, opened: its folder, database and keys, with one lock for whoever changes anything.
+
+It decides nothing. Everything it opens, it closes.
+"""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine
+
+from mbd.cohort.modality import Modality
+from mbd.errors import SettingsError
+from mbd.records import models
+from mbd.records.database import begin_snapshot, open_database, upgrade
+from mbd.records.models import ModelVersion
+from mbd.records.suppression import Channel, suppressions
+from mbd.settings import Settings
+from mbd.workflow.keyring import Keyring, create_keyring, open_keyring
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """The time, in whole seconds, as certificates say it."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+@dataclass(frozen=True)
+class System:
+    """A deployment.
+
+    Attributes:
+        settings: as given.
+        home: its folder.
+        engine: its database.
+        keyring: its keys.
+        clock: the time, in UTC and whole seconds.
+    """
+
+    settings: Settings
+    home: Path
+    engine: Engine
+    keyring: Keyring
+    clock: Clock
+
+    def version_folder(self, line: str, version: int) -> Path:
+        """Where a version's ``cohort`` and ``model`` folders lie."""
+        return self.home / "lines" / line / str(version)
+
+    def cohort_folder(self, line: str, version: int) -> Path:
+        """The rows that a version's statistics were made of."""
+        return self.version_folder(line, version) / "cohort"
+
+    def model_folder(self, line: str, version: int) -> Path:
+        """A version's files."""
+        return self.version_folder(line, version) / "model"
+
+    def certificate_folder(self, certificate_id: str) -> Path:
+        """A certificate's files."""
+        return self.home / "certificates" / certificate_id
+
+    @property
+    def trusted_root_path(self) -> Path:
+        """What verifiers need to trust."""
+        return self.home / "published" / "trusted_root.json"
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """The last signed checkpoint, outside the database and its backups."""
+        return self.home / "checkpoint"
+
+    def live(self, line: str) -> ModelVersion:
+        """The live version of a line.
+
+        Raises:
+            SettingsError: the line does not exist.
+        """
+        with begin_snapshot(self.engine) as connection:
+            found = models.live(connection, line)
+            known = [version.line for version in models.live_versions(connection)]
+        if found is None:
+            raise SettingsError(
+                f"There is no model line '{line}' in {self.home}.",
+                remedy=f"use one of: {', '.join(known)}" if known else "train one with `mbd train`",
+            )
+        return found
+
+    def suppressed(self) -> Callable[[str, Modality], bool]:
+        """The suppression list, as the question that the cohort package asks."""
+        with begin_snapshot(self.engine) as connection:
+            listed = suppressions(connection)
+        return lambda subject, modality: listed.covers(Channel(self.keyring.subject_key(subject), modality.value))
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """One process at a time trains, deletes or cleans up; a second one is told so at once.
+
+        Raises:
+            SettingsError: another process holds it.
+        """
+        descriptor = os.open(self.home / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise SettingsError(
+                    f"Another command is changing {self.home}.", remedy="wait for it to end, then try again"
+                ) from None
+            yield
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def open_system(settings: Settings, *, create: bool, clock: Clock = utc_now) -> Iterator[System]:
+    """Open a deployment.
+
+    Args:
+        settings: where it is.
+        create: make folder, database and keys where there are none; otherwise their absence is an error.
+        clock: the time.
+
+    Raises:
+        SettingsError: it is not there, or not usable.
+        SchemaVersionError: its database is older or newer than this program.
+    """
+    home = settings.state
+    passphrase = settings.key_passphrase.get_secret_value().encode() if settings.key_passphrase else None
+    if create:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not (home / "keys").exists():
+            upgrade(settings.database)
+            create_keyring(home, origin=settings.origin, passphrase=passphrase, now=clock())
+    elif not home.is_dir():
+        raise SettingsError(f"There is no state folder {home}.", remedy="begin with `mbd train`, or give --home")
+    keyring = open_keyring(home, passphrase=passphrase)
+    engine = open_database(settings.database)
+    try:
+        yield System(settings, home, engine, keyring, clock)
+    finally:
+        engine.dispose()
+
+
+def remove_unregistered(system: System, connection: Connection) -> None:
+    """Remove version folders that no registered live version owns: left by a crash, or retired.
+
+    A retired version's weights, statistics and raw features are destroyed here; that is the point of a deletion.
+    """
+    live = {(version.line, str(version.version)) for version in models.live_versions(connection)}
+    for folder in sorted((system.home / "lines").glob("*/*")):
+        if (folder.parent.name, folder.name) not in live:
+            shutil.rmtree(folder)

@@ -1,0 +1,137 @@
+"""Train a model line: backbone on public rows, exact statistics, released heads, and the first entries of its lineage.
+
+A killed run goes on where it was when the same command is given again. Nothing is registered before all of it is done.
+"""
+
+import secrets
+import shutil
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from mbd.cohort import folder
+from mbd.cohort.cohort import Cohort, Partition
+from mbd.cohort.manifest import KEY_BYTES
+from mbd.cohort.suppression import drop_suppressed, refuse_suppressed
+from mbd.errors import SettingsError
+from mbd.lattice.fit import fit_lattice, training_rows
+from mbd.lattice.model import LatticeModel, Saved, save_model
+from mbd.lattice.release import ReleasePolicy
+from mbd.records import models
+from mbd.records.database import begin_locked, begin_snapshot
+from mbd.records.models import ModelVersion
+from mbd.records.suppression import Channel
+from mbd.training.loop import train
+from mbd.training.recipe import Recipe
+from mbd.training.transcript import Transcript
+from mbd.workflow.keyring import write_durably
+from mbd.workflow.log import commit_to_noise
+from mbd.workflow.registration import register_line
+from mbd.workflow.system import System
+
+OnTraining = Callable[[str, float, str], None]
+"""Told the stage, its finished fraction, and a few words about it."""
+
+
+@dataclass(frozen=True)
+class TrainedLine:
+    """A model line's first version.
+
+    Attributes:
+        version: as registered.
+        saved: its files.
+        model: itself.
+        transcript: of the backbone's training.
+    """
+
+    version: ModelVersion
+    saved: Saved
+    model: LatticeModel
+    transcript: Transcript
+
+
+def train_line(
+    system: System,
+    cohort: Cohort,
+    recipe: Recipe,
+    *,
+    line: str,
+    seed: int,
+    drop_channels: bool = False,
+    on_progress: OnTraining = lambda stage, done, about: None,
+) -> TrainedLine:
+    """Train and register version 1 of a new line.
+
+    Args:
+        system: the deployment.
+        cohort: validated rows; a copy of it becomes the line's own.
+        recipe: how to train the backbone.
+        line: the new line's name.
+        seed: of everything random in the training.
+        drop_channels: make suppressed channels absent instead of refusing them.
+        on_progress: told how far it is.
+
+    Raises:
+        SettingsError: the line exists.
+        ChannelSuppressedError: the cohort holds a channel that its person withdrew.
+    """
+    with system.exclusive():
+        with begin_snapshot(system.engine) as connection:
+            if models.versions(connection, line):
+                raise SettingsError(
+                    f"The model line '{line}' exists already.", remedy="choose another name with --line"
+                )
+        suppressed = system.suppressed()
+        if drop_channels:
+            cohort = drop_suppressed(cohort, suppressed)
+        refuse_suppressed(cohort, suppressed)
+        commit_to_noise(system)
+        shutil.rmtree(system.version_folder(line, 1), ignore_errors=True)
+        manifest = folder.write(cohort, system.cohort_folder(line, 1), key=secrets.token_bytes(KEY_BYTES))
+        trained = train(
+            recipe,
+            cohort,
+            seed=seed,
+            manifest_root=manifest.root,
+            checkpoint_dir=system.home / "training" / line,
+            on_progress=lambda epoch, epochs, numbers: on_progress(
+                "backbone", epoch / epochs, f"validation loss {numbers['validation']:.3f}"
+            ),
+        )
+        on_progress("backbone", 1.0, f"epoch {trained.transcript.chosen_epoch + 1} is the best on validation")
+        transcripts = system.home / "transcripts"
+        transcripts.mkdir(exist_ok=True)
+        write_durably(transcripts / f"{trained.transcript.digest}.json", trained.transcript.to_bytes())
+        settings = system.settings
+        policy = ReleasePolicy(epsilon=settings.epsilon, delta=settings.delta, budget_epsilon=settings.budget_epsilon)
+        model = fit_lattice(
+            trained.backbone,
+            cohort,
+            policy=policy,
+            noise=system.keyring.noise,
+            purpose=f"{line}/1/training",
+            on_progress=lambda done: on_progress("heads", done, "penalties on public rows"),
+        )
+        saved = save_model(model, system.model_folder(line, 1), cohort_root=manifest.root)
+        with begin_locked(system.engine) as connection:
+            version = register_line(
+                connection,
+                line=line,
+                cohort=cohort,
+                manifest=manifest,
+                model=model,
+                saved=saved,
+                transcript=trained.transcript,
+                exposure=exposure_of(system, cohort),
+                public_exposure=exposure_of(system, cohort.where(partition=Partition.PUBLIC)),
+                now=system.clock(),
+            )
+        shutil.rmtree(system.home / "training" / line, ignore_errors=True)
+        return TrainedLine(version, saved, model, trained.transcript)
+
+
+def exposure_of(system: System, cohort: Cohort) -> Mapping[Channel, int]:
+    """How many training rows of each person hold each channel; people as subject keys."""
+    rows = training_rows(cohort)
+    counts = Counter((row.subject, modality) for i, row in enumerate(rows.rows) for modality in rows.present(i))
+    return {Channel(system.keyring.subject_key(s), m.value): count for (s, m), count in counts.items()}

@@ -1,0 +1,49 @@
+"""The commands that SPEC.md prints, run as they stand with the real openssl."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import certs
+from certs.vectors import make
+
+COMMANDS = re.search(
+    r"^```sh\n(.*?)^```$", (Path(certs.__file__).parent / "SPEC.md").read_text(), re.DOTALL | re.MULTILINE
+)
+
+pytestmark = pytest.mark.skipif(
+    any(shutil.which(program) is None for program in ("openssl", "python3", "sh")), reason="openssl is not installed"
+)
+
+
+@pytest.mark.parametrize("name", ["certified", "exact", "empirical", "noise-commitment"])
+def test_openssl_verifies_a_certificate_and_its_checkpoint(name, tmp_path):
+    done = _run(name, tmp_path)
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == ["Verified OK", "Signature Verified Successfully"]
+
+
+def test_openssl_refuses_a_changed_statement(tmp_path):
+    done = _run("certified", tmp_path, change=(b'"payload":"ey', b'"payload":"fy'))
+    assert "Verification failure" in done.stdout + done.stderr
+    assert "Verified OK" not in done.stdout
+
+
+def test_openssl_refuses_a_changed_checkpoint(tmp_path):
+    done = _run("certified", tmp_path, change=(b"log\\n4\\n", b"log\\n5\\n"))
+    assert "Signature Verification Failure" in done.stdout + done.stderr
+    assert done.returncode != 0
+
+
+def _run(name: str, folder: Path, change: tuple[bytes, bytes] | None = None) -> subprocess.CompletedProcess[str]:
+    certificate = (make.V1 / f"{name}.sigstore.json").read_bytes()
+    if change:
+        assert certificate.count(change[0]) == 1
+        certificate = certificate.replace(*change)
+    (folder / "mdc.sigstore.json").write_bytes(certificate)
+    shutil.copy(make.V1 / "trusted_root.json", folder)
+    assert COMMANDS
+    return subprocess.run(["sh", "-c", COMMANDS[1]], cwd=folder, capture_output=True, text=True, check=False)

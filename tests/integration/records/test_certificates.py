@@ -1,0 +1,138 @@
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, Engine
+
+from mbd.errors import RecordsError
+from mbd.records import certificates, commitments, ledger, lineage, models, requests
+from mbd.records.certificates import Certificate
+from mbd.records.commitments import NoiseCommitment
+from mbd.records.database import begin_locked, begin_snapshot, open_database
+from mbd.records.lineage import Kind, Node
+from mbd.records.models import ModelVersion
+from mbd.records.requests import Revocation, State
+
+KEY = bytes(range(200, 232))
+OTHER_KEY = bytes(range(32))
+
+
+def prepare(engine: Engine, at: datetime) -> None:
+    """A line 'mosi' with versions 1 and 2, and requests r1 and r2."""
+    with begin_locked(engine) as connection:
+        for kind in (Kind.BACKBONE, Kind.STATISTICS, Kind.COHORT):
+            lineage.add_node(connection, Node(kind, "x", "x", "x", at))
+        for number, parent in ((1, None), (2, 1)):
+            models.register(connection, ModelVersion("mosi", number, "d", parent, None, "x", "x", "x", at))
+        for name in ("r1", "r2"):
+            requests.add(connection, Revocation(name, name, "gdpr", (), at, State.FILED, at))
+
+
+@pytest.fixture
+def prepared(engine: Engine, now: datetime) -> Engine:
+    prepare(engine, now)
+    return engine
+
+
+def issue(connection: Connection, at: datetime, **changes: str | int) -> Certificate:
+    appended = ledger.append(connection, b"leaf of a certificate")
+    certificate = Certificate("c1", "r1", "mosi", 2, appended.index, "digest", '{"payload": "..."}', at)
+    return certificates.issue(connection, replace(certificate, **changes))
+
+
+def test_a_certificate_and_its_leaf_are_one_transaction(prepared: Engine, now: datetime) -> None:
+    with pytest.raises(ZeroDivisionError), begin_locked(prepared) as connection:
+        issue(connection, now)
+        raise ZeroDivisionError
+    with begin_snapshot(prepared) as connection:
+        assert certificates.all_certificates(connection) == ()
+        assert ledger.head(connection).size == 0
+
+
+def test_a_certificate_is_found_by_its_request_its_id_and_in_the_list(prepared: Engine, now: datetime) -> None:
+    with begin_locked(prepared) as connection:
+        issued = issue(connection, now)
+    with begin_snapshot(prepared) as connection:
+        assert certificates.find(connection, "r1", "mosi") == issued
+        assert certificates.find(connection, "r2", "mosi") is None
+        assert certificates.get(connection, "c1") == issued
+        assert certificates.all_certificates(connection) == (issued,)
+        with pytest.raises(RecordsError, match="no certificate 'c2'"):
+            certificates.get(connection, "c2")
+
+
+def test_a_request_is_certified_once_on_a_line(prepared: Engine, now: datetime) -> None:
+    with begin_locked(prepared) as connection:
+        issue(connection, now)
+    with pytest.raises(RecordsError, match="certified on mosi already"), begin_locked(prepared) as connection:
+        issue(connection, now, id="c2", dsse_digest="another", version=1)
+    with begin_snapshot(prepared) as connection:
+        assert ledger.head(connection).size == 1
+
+
+def test_the_bundle_comes_later_and_the_first_one_stays(prepared: Engine, now: datetime) -> None:
+    with begin_locked(prepared) as connection:
+        issued = issue(connection, now)
+        assert certificates.incomplete(connection) == (issued,)
+        completed = certificates.complete(connection, "c1", "first bundle")
+        assert completed == replace(issued, bundle="first bundle")
+        assert certificates.complete(connection, "c1", "second bundle") == completed
+        assert certificates.incomplete(connection) == ()
+        with pytest.raises(RecordsError):
+            certificates.complete(connection, "c2", "bundle")
+
+
+def test_a_key_is_kept_until_it_is_destroyed(prepared: Engine, now: datetime) -> None:
+    with begin_locked(prepared) as connection:
+        issue(connection, now)
+        commitments.keep_key(connection, "c1", KEY)
+        assert commitments.key_of(connection, "c1") == KEY
+        commitments.destroy_key(connection, "c1", at=now)
+        commitments.destroy_key(connection, "c1", at=now + timedelta(days=1))
+    with begin_snapshot(prepared) as connection:
+        assert commitments.key_of(connection, "c1") is None
+        with pytest.raises(RecordsError, match="no key"):
+            commitments.key_of(connection, "c2")
+
+
+def files_with(folder: Path, secret: bytes) -> list[str]:
+    """The files that hold any four bytes in a row of the secret."""
+    pieces = [secret[start : start + 4] for start in range(len(secret) - 3)]
+    files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    return [name for name, content in files.items() if any(piece in content for piece in pieces)]
+
+
+@pytest.fixture
+def closed(sqlite_url: str, now: datetime) -> Iterator[str]:
+    """A SQLite file with two kept keys, closed."""
+    engine = open_database(sqlite_url)
+    prepare(engine, now)
+    with begin_locked(engine) as connection:
+        issue(connection, now)
+        commitments.keep_key(connection, "c1", KEY)
+        issue(connection, now, id="c2", revocation_id="r2", version=1, dsse_digest="another")
+        commitments.keep_key(connection, "c2", OTHER_KEY)
+    engine.dispose()
+    return sqlite_url
+
+
+def test_a_destroyed_key_is_in_no_file_of_a_closed_database(closed: str, tmp_path: Path, now: datetime) -> None:
+    assert files_with(tmp_path, KEY) == ["records.sqlite3"]
+    engine = open_database(closed)
+    with begin_locked(engine) as connection:
+        commitments.destroy_key(connection, "c1", at=now)
+    engine.dispose()
+    assert files_with(tmp_path, KEY) == []
+    assert files_with(tmp_path, OTHER_KEY) == ["records.sqlite3"]
+
+
+def test_the_latest_noise_commitment_is_in_force(engine: Engine, now: datetime) -> None:
+    with begin_locked(engine) as connection:
+        assert commitments.noise_commitment(connection) is None
+        for name in ("first", "second"):
+            index = ledger.append(connection, name.encode()).index
+            commitments.record_noise_commitment(connection, NoiseCommitment(name, index, now))
+    with begin_snapshot(engine) as connection:
+        assert commitments.noise_commitment(connection) == NoiseCommitment("second", 1, now)

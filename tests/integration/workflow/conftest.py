@@ -1,0 +1,65 @@
+"""A small deployment with one trained line, made once and copied for each test."""
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from mbd.cohort.cohort import Partition, Split
+from mbd.cohort.modality import Modality
+from mbd.cohort.synthetic import Subjects, synthetic_cohort
+from mbd.settings import Settings
+from mbd.training.recipe import Recipe
+from mbd.workflow.system import System, open_system
+from mbd.workflow.training import train_line
+
+RECIPE = Recipe(epochs=2, options={"width": 8, "property_width": 8})
+
+
+@pytest.fixture(scope="session")
+def cohort():
+    return synthetic_cohort(subjects=Subjects(5, 2, 6, 2), clips=5)
+
+
+@pytest.fixture(scope="session")
+def people(cohort):
+    """Revocable training subjects, in order."""
+    rows = [row for row in cohort.rows if (row.partition, row.split) == (Partition.REVOCABLE, Split.TRAIN)]
+    return list(dict.fromkeys(row.subject for row in rows))
+
+
+@pytest.fixture(scope="session")
+def tester(cohort):
+    """Somebody who is only in the test split."""
+    return next(row.subject for row in cohort.rows if row.split is Split.TEST)
+
+
+@pytest.fixture(scope="session")
+def trained_home(cohort, tmp_path_factory):
+    home = tmp_path_factory.mktemp("trained") / "home"
+    with open_system(Settings(home=home), create=True) as system:
+        train_line(system, cohort, RECIPE, line="main", seed=0)
+    return home
+
+
+@pytest.fixture
+def home(trained_home, tmp_path):
+    """A copy of the deployment, of the test's own."""
+    shutil.copytree(trained_home, tmp_path / "home")
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def system(home) -> Iterator[System]:
+    with open_system(Settings(home=home), create=False) as opened:
+        yield opened
+
+
+@pytest.fixture
+def recipe():
+    return RECIPE
+
+
+@pytest.fixture
+def audio():
+    return Modality.AUDIO

@@ -1,0 +1,288 @@
+"""One revocation after another on a real deployment: what changes, what is refused, what stays provable."""
+
+import numpy as np
+import pytest
+
+from certs.errors import VerificationError
+from certs.statement import Certified, Exact
+from certs.verification import verify
+from mbd.cohort import folder
+from mbd.cohort.cohort import EVERYONE
+from mbd.cohort.modality import Modality
+from mbd.errors import (
+    ChannelSuppressedError,
+    DeletionError,
+    LedgerError,
+    NothingToDeleteError,
+    SettingsError,
+    UnknownSubjectError,
+)
+from mbd.lattice.model import load_model
+from mbd.records import certificates, fsck, models, requests
+from mbd.records.database import begin_locked, begin_snapshot
+from mbd.records.exposure import live_descendants_of_revoked, models_exposed_to
+from mbd.records.suppression import Channel
+from mbd.settings import Settings
+from mbd.workflow.evaluation import metrics_by_pattern, predict_rows
+from mbd.workflow.log import sign_checkpoint, verify_note
+from mbd.workflow.revocation import channels_of, resume, revoke
+from mbd.workflow.system import open_system, utc_now
+from mbd.workflow.training import train_line
+
+AUDIO, TEXT, VISION = Modality.AUDIO, Modality.TEXT, Modality.VISION
+
+
+def check(system, result, **more):
+    return verify(result.bundle.read_bytes(), system.trusted_root_path.read_bytes(), at=utc_now(), **more)
+
+
+def noise_commitment(system):
+    return (system.home / "published" / "noise-commitment.sigstore.json").read_bytes()
+
+
+def test_one_voice_is_withdrawn_certified_and_verified(system, cohort, people):
+    (result,) = revoke(system, [(people[0], AUDIO)])
+    artifacts = {path.name: path for path in system.model_folder("main", 2).iterdir()}
+    from mbd.hashing import file_digest
+
+    verified = check(
+        system,
+        result,
+        artifacts={name: file_digest(path) for name, path in artifacts.items()},
+        noise_commitment=noise_commitment(system),
+    )
+    predicate = verified.statement.predicate
+    assert [step.result for step in verified.steps] == [
+        *["passed"] * 3,
+        "not present",
+        "passed",
+        "not present",
+        *["passed"] * 2,
+    ]
+    assert predicate.request.scope.kind == "subject-modality"
+    assert isinstance(predicate.guarantee, Certified)
+    assert {head.head for head in predicate.procedure.updated} == {"a", "ta", "av", "tav"}
+    assert predicate.lineage.version == system.live("main").version == 2
+
+
+def test_the_person_is_nowhere_in_a_certificate(system, people):
+    (result,) = revoke(system, [(people[0], AUDIO)])
+    statement = check(system, result).statement.canonical()
+    for secret in (people[0].encode(), system.keyring.subject_key(people[0]).encode()):
+        assert secret not in statement
+        assert secret not in result.bundle.read_bytes()
+
+
+def test_the_withdrawn_features_and_the_old_weights_are_gone_from_the_disk(system, cohort, people):
+    voice = [
+        cohort.feature(i, AUDIO).tobytes()
+        for i, row in enumerate(cohort.rows)
+        if row.subject == people[0] and AUDIO in cohort.present(i)
+    ]
+    old_heads = system.model_folder("main", 1) / "heads.safetensors"
+    on_disk = [path.read_bytes() for path in system.home.rglob("*") if path.is_file()]
+    assert all(any(clip in content for content in on_disk) for clip in voice)
+    assert old_heads.exists()
+    revoke(system, [(people[0], AUDIO)])
+    on_disk = [path.read_bytes() for path in system.home.rglob("*") if path.is_file()]
+    assert not any(clip in content for content in on_disk for clip in voice)
+    assert not old_heads.exists()
+
+
+def test_the_channel_is_suppressed_for_training_and_prediction(system, cohort, people, recipe):
+    revoke(system, [(people[0], AUDIO)])
+    with pytest.raises(ChannelSuppressedError, match="audio of 1 subject"):
+        train_line(system, cohort, recipe, line="again", seed=0)
+    again = train_line(system, cohort, recipe, line="again", seed=0, drop_channels=True)
+    assert again.version.version == 1
+    model = load_model(system.model_folder("main", 2))
+    mine = cohort.where(subject=people[0])
+    answers = predict_rows(model, mine, system.suppressed())
+    assert {answer.channels["audio"].value for answer in answers} == {"suppressed"}
+    for i, answer in enumerate(answers):
+        for m in (TEXT, VISION):
+            there = m in mine.present(i)
+            assert answer.channels[m.value].value == ("present" if there else "reconstructed")
+    others = predict_rows(model, cohort.where(subject=people[1]), system.suppressed())
+    assert "present" in {answer.channels["audio"].value for answer in others}
+
+
+def test_a_row_of_nothing_but_a_suppressed_channel_gets_no_answer(system, cohort, people):
+    for modality in Modality:
+        revoke(system, [(people[0], modality)])
+    model = load_model(system.model_folder("main", system.live("main").version))
+    answers = predict_rows(model, cohort.where(subject=people[0]), system.suppressed())
+    assert answers
+    assert all(answer.output is None and answer.pattern == "" for answer in answers)
+
+
+def test_five_voices_one_after_the_other_compose_their_budget(system, cohort, people):
+    remaining = cohort
+    for count, person in enumerate(people[:5], start=1):
+        (result,) = revoke(system, [(person, AUDIO)])
+        remaining = remaining.without([(person, AUDIO)])
+        guarantee = check(system, result, noise_commitment=noise_commitment(system)).statement.predicate.guarantee
+        assert len(guarantee.mu_series) == count
+        assert guarantee.mu_total == pytest.approx(np.sqrt(count) * guarantee.mu)
+        model = load_model(system.model_folder("main", count + 1))
+        from mbd.lattice.fit import training_rows
+
+        assert model.statistics == model.featurizer.statistics(training_rows(remaining))
+    with begin_snapshot(system.engine) as connection:
+        assert live_descendants_of_revoked(connection) == ()
+        seen = models_exposed_to(connection, Channel(system.keyring.subject_key(people[4]), "audio"))
+        assert [version.version for version in seen] == [1, 2, 3, 4, 5]
+        assert {version.ended_by.version for version in seen} == {6}
+        report = fsck.fsck(connection, verify_note=lambda note: verify_note(system.keyring, note))
+    assert report.ok
+    assert report.head.size == 6  # the noise commitment and five certificates
+
+
+def test_an_earlier_certificate_stays_valid_after_later_ones(system, people):
+    (first,) = revoke(system, [(people[0], AUDIO)])
+    revoke(system, [(people[1], TEXT)])
+    assert check(system, first).tree_size == 2
+
+
+def test_then_voice_is_withdrawn_for_everyone_and_the_other_heads_answer_at_once(system, cohort, people):
+    revoke(system, [(people[0], AUDIO)])
+    before = load_model(system.model_folder("main", 2))
+    (result,) = revoke(system, [(EVERYONE, AUDIO)])
+    predicate = check(system, result).statement.predicate
+    assert predicate.request.scope.kind == "modality"
+    assert isinstance(predicate.guarantee, Exact)
+    assert set(predicate.procedure.dropped) == {"a", "ta", "av", "tav"}
+    after = load_model(system.model_folder("main", 3))
+    for pattern, head in after.heads.items():
+        assert np.array_equal(head.weights_DK, before.heads[pattern].weights_DK)
+    metrics = metrics_by_pattern(after, cohort, system.suppressed())
+    assert set(metrics) == {"t", "v", "tv"}
+    answers = predict_rows(after, cohort, system.suppressed())
+    assert {answer.channels["audio"].value for answer in answers} == {"suppressed"}
+
+
+def test_somebody_of_the_test_split_gets_an_exact_certificate(system, tester):
+    (result,) = revoke(system, [(tester, AUDIO)])
+    predicate = check(system, result).statement.predicate
+    assert isinstance(predicate.guarantee, Exact)
+    assert predicate.statistics.digest_after == predicate.statistics.digest_before
+    assert predicate.statistics.untouched == ("audio",)
+
+
+def test_everything_of_a_person(system, people):
+    assert channels_of(system, people[0]) == (TEXT, AUDIO, VISION)
+    (result,) = revoke(system, [(people[0], m) for m in channels_of(system, people[0])])
+    assert check(system, result).statement.predicate.request.scope.kind == "subject"
+    with pytest.raises(UnknownSubjectError):
+        channels_of(system, people[0])
+    assert people[0] not in folder.read(system.cohort_folder("main", 2)).subjects
+
+
+def test_several_people_and_modalities_in_one_certificate(system, people):
+    (result,) = revoke(system, [(people[0], AUDIO), (people[1], TEXT), (EVERYONE, VISION)])
+    predicate = check(system, result).statement.predicate
+    assert predicate.request.scope.kind == "several"
+    assert len(predicate.subject_commitments) == 2
+
+
+def test_every_live_line_that_holds_the_channel_gets_its_own_certificate(system, cohort, people, recipe):
+    train_line(system, cohort, recipe, line="second", seed=1)
+    only_text = cohort.restrict([TEXT])
+    train_line(system, only_text, recipe, line="text-only", seed=1)
+    results = revoke(system, [(people[0], AUDIO)])
+    assert [result.line for result in results] == ["main", "second"]
+    assert system.live("text-only").version == 1
+    for result in results:
+        check(system, result)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "error", "match"),
+    [
+        ([("nobody", AUDIO)], UnknownSubjectError, "no revocable subject 'nobody'"),
+        ([("synthetic-001", AUDIO)], UnknownSubjectError, "public partition"),
+    ],
+)
+def test_a_request_that_names_nobody_is_refused_and_leaves_nothing(system, pairs, error, match):
+    with pytest.raises(error, match=match):
+        revoke(system, pairs)
+    with begin_snapshot(system.engine) as connection:
+        assert requests.unfinished(connection) == ()
+    assert system.live("main").version == 1
+
+
+def test_withdrawing_twice_is_refused_and_says_why(system, people):
+    revoke(system, [(people[0], AUDIO)])
+    with pytest.raises(NothingToDeleteError, match="earlier revocation"):
+        revoke(system, [(people[0], AUDIO)])
+    assert system.live("main").version == 2
+
+
+def test_the_last_modality_of_everyone_is_refused_before_anything_is_filed(system):
+    revoke(system, [(EVERYONE, AUDIO)])
+    revoke(system, [(EVERYONE, VISION)])
+    with pytest.raises(DeletionError, match="without a single channel"):
+        revoke(system, [(EVERYONE, TEXT)])
+    with begin_snapshot(system.engine) as connection:
+        assert requests.unfinished(connection) == ()
+    assert not system.suppressed()("anybody", TEXT)
+
+
+def test_only_one_process_changes_a_deployment_at_a_time(system, people):
+    with system.exclusive(), pytest.raises(SettingsError, match="Another command"):
+        revoke(system, [(people[0], AUDIO)])
+    assert len(revoke(system, [(people[0], AUDIO)])) == 1
+
+
+def test_a_restored_old_database_refuses_to_sign_or_delete(system, home, people):
+    import shutil
+
+    revoke(system, [(people[0], AUDIO)])
+    system.engine.dispose()
+    shutil.copy(home / "mbd.sqlite3", home / "backup")
+    revoke(system, [(people[1], AUDIO)])
+    system.engine.dispose()
+    for leftover in home.glob("mbd.sqlite3*"):
+        leftover.unlink()
+    shutil.copy(home / "backup", home / "mbd.sqlite3")
+    with pytest.raises(LedgerError):
+        sign_checkpoint(system)
+    with pytest.raises(LedgerError):
+        revoke(system, [(people[2], AUDIO)])
+    with begin_snapshot(system.engine) as connection:
+        assert len(certificates.all_certificates(connection)) == 1
+
+
+def test_another_noise_secret_than_the_committed_one_is_refused(system, home, people):
+    (home / "keys" / "noise.secret").write_bytes(b"x" * 32)
+    with open_system(Settings(home=home), create=False) as other, pytest.raises(LedgerError, match="noise secret"):
+        revoke(other, [(people[0], AUDIO)])
+
+
+def test_a_certificate_of_one_deployment_is_worthless_under_the_trusted_root_of_another(system, people, tmp_path):
+    (result,) = revoke(system, [(people[0], AUDIO)])
+    with open_system(Settings(home=tmp_path / "other"), create=True) as other:
+        root = other.trusted_root_path.read_bytes()
+    with pytest.raises(VerificationError, match="key-unknown"):
+        verify(result.bundle.read_bytes(), root, at=utc_now())
+
+
+def test_a_failed_deletion_keeps_the_channel_suppressed_and_is_finished_by_resume(system, people, monkeypatch):
+    from mbd.deletion import lattice
+
+    def broken(*args, **kwargs):
+        raise DeletionError("planted", remedy="none")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lattice, "delete", broken)
+        with pytest.raises(DeletionError, match="planted"):
+            revoke(system, [(people[0], AUDIO)])
+    assert system.suppressed()(people[0], AUDIO)
+    with begin_snapshot(system.engine) as connection:
+        assert len(live_descendants_of_revoked(connection)) == 1
+    (result,) = resume(system)
+    check(system, result)
+    with begin_locked(system.engine) as connection:
+        assert live_descendants_of_revoked(connection) == ()
+        assert requests.unfinished(connection) == ()
+        assert models.mu_series(connection, "main")

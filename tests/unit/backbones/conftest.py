@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+import torch
+
+from mbd.backbones.base import Backbone, ChannelShape, Interface
+from mbd.backbones.zoo import build
+from mbd.cohort.batch import Batch
+from mbd.cohort.modality import Modality, in_order
+
+SHAPES = {
+    Modality.TEXT: ChannelShape(dim=7, sequence=False),
+    Modality.AUDIO: ChannelShape(dim=5, sequence=True),
+    Modality.VISION: ChannelShape(dim=3, sequence=True),
+}
+
+
+@pytest.fixture
+def make_backbone():
+    """A freshly drawn network over some channels, small and with every option at its default unless given."""
+
+    def make(
+        name: str = "mbd", channels=tuple(Modality), outputs: int = 1, seed: int = 0, **options: float
+    ) -> Backbone:
+        torch.manual_seed(seed)
+        interface = Interface({m: SHAPES[m] for m in in_order(channels)}, outputs)
+        return build(name, interface, {"width": 8, "property_width": 6, **options}).eval()
+
+    return make
+
+
+@pytest.fixture
+def make_random_batch():
+    """Random rows: ragged sequences, channels missing at random (never all), padding that holds garbage."""
+
+    def make(rows: int = 6, channels=tuple(Modality), outputs: int = 1, seed: int = 0, extra_frames: int = 0) -> Batch:
+        rng = np.random.default_rng(seed)
+        features, valid = {}, {}
+        present = np.zeros((rows, 3), dtype=bool)
+        columns = [list(Modality).index(m) for m in channels]
+        present[:, columns] = rng.random((rows, len(columns))) < 0.7
+        present[np.arange(rows), rng.choice(columns, rows)] = True
+        for m in in_order(channels):
+            shape = SHAPES[m]
+            frames = 4 if shape.sequence else 1
+            lengths = rng.integers(1, frames + 1, rows)
+            observed = rng.standard_normal((rows, frames, shape.dim))
+            padding = rng.standard_normal((rows, extra_frames if shape.sequence else 0, shape.dim))
+            features[m] = torch.from_numpy(np.concatenate([observed, padding], axis=1)).float()
+            valid[m] = torch.from_numpy(np.arange(features[m].shape[1])[None] < lengths[:, None])
+        target = torch.from_numpy(rng.standard_normal((rows, outputs))).float()
+        return Batch(features=features, valid=valid, present=torch.from_numpy(present), target=target)
+
+    return make

@@ -1,0 +1,108 @@
+"""The certificate file: what is built is read back, and no byte of it can change."""
+
+import json
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+
+from certs import bundle
+from certs.encoding import canonical_json, encode_base64
+from certs.errors import CertificateError, Code, VerificationError
+from certs.vectors import make
+from certs.verification import verify
+
+UNAUTHENTICATED: frozenset[int] = frozenset()
+"""Positions whose change is harmless by design. There are none: a certificate has one encoding."""
+
+
+@pytest.mark.parametrize("mask", [0x01, 0x20, 0x80])
+def test_no_byte_of_a_certificate_can_be_flipped(mask, golden, trusted_root, at):
+    original = golden("noise-commitment.sigstore.json")
+    verify(original, trusted_root, at=at)
+    accepted = frozenset(n for n in range(len(original)) if _accepts(original, n, mask, trusted_root, at))
+    assert accepted == UNAUTHENTICATED
+
+
+def test_no_byte_of_a_deletion_certificate_can_be_flipped(golden, trusted_root, at):
+    original = golden("certified.sigstore.json")
+    verify(original, trusted_root, at=at)
+    accepted = frozenset(n for n in range(len(original)) if _accepts(original, n, 0x01, trusted_root, at))
+    assert accepted == UNAUTHENTICATED
+
+
+def test_no_byte_can_be_removed_or_repeated(golden, trusted_root, at):
+    original = golden("noise-commitment.sigstore.json")
+    for n in range(len(original)):
+        for changed in (original[:n] + original[n + 1 :], original[: n + 1] + original[n:]):
+            with pytest.raises(VerificationError):
+                verify(changed, trusted_root, at=at)
+
+
+def test_the_second_form_of_an_ecdsa_signature_is_refused(golden, trusted_root, at):
+    """(r, n - s) is as good a signature as (r, s): only the log entry, which has the first, tells them apart."""
+    document = json.loads(golden("certified.sigstore.json"))
+    parsed = bundle.parse(golden("certified.sigstore.json"))
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+    r, s = decode_dss_signature(parsed.dsse_envelope.signature.sig)
+    other = encode_dss_signature(r, order - s)
+    assert make.certificate_key.verifies(other, parsed.dsse_envelope.signed_bytes)
+    document["dsseEnvelope"]["signatures"][0]["sig"] = encode_base64(other)
+    with pytest.raises(VerificationError) as failure:
+        verify(canonical_json(document), trusted_root, at=at)
+    assert (failure.value.step, failure.value.code) == (5, Code.ENTRY_MISMATCH)
+
+
+def test_a_bundle_is_read_back_as_it_was_built(golden):
+    parsed = bundle.parse(golden("exact.sigstore.json"))
+    entry, proof = parsed.entry, parsed.entry.inclusion_proof
+    again = bundle.build(
+        parsed.dsse_envelope,
+        make.certificate_key,
+        log_id=entry.log_id.key_id,
+        index=entry.log_index,
+        tree_size=proof.tree_size,
+        path=proof.hashes,
+        body=entry.canonicalized_body,
+        checkpoint=proof.checkpoint.envelope,
+    )
+    assert again == parsed
+    assert again.canonical() == golden("exact.sigstore.json")
+
+
+def test_a_bundle_whose_path_cannot_be_is_not_built(golden):
+    parsed = bundle.parse(golden("exact.sigstore.json"))
+    with pytest.raises(CertificateError) as failure:
+        bundle.build(
+            parsed.dsse_envelope,
+            make.certificate_key,
+            log_id=b"",
+            index=2,
+            tree_size=9,
+            path=[],
+            body=b"",
+            checkpoint="",
+        )
+    assert failure.value.code is Code.INCLUSION_INVALID
+
+
+def test_an_empty_list_of_time_stamps_is_accepted(golden, trusted_root, at):
+    document = json.loads(golden("exact.sigstore.json"))
+    document["verificationMaterial"]["timestampVerificationData"] = {"rfc3161Timestamps": []}
+    assert verify(canonical_json(document), trusted_root, at=at).steps[3].result == "not present"
+
+
+@pytest.mark.parametrize("document", [b"[]", b"null", b"1", b'"x"', b"{}"])
+def test_what_is_no_bundle_at_all_is_called_that(document):
+    with pytest.raises(CertificateError) as failure:
+        bundle.parse(document)
+    assert failure.value.code is Code.BUNDLE_VERSION_UNKNOWN
+
+
+def _accepts(original, position, mask, trusted_root, at) -> bool:
+    changed = bytearray(original)
+    changed[position] ^= mask
+    try:
+        verify(bytes(changed), trusted_root, at=at)
+    except VerificationError:
+        return False
+    return True
