@@ -38,7 +38,7 @@ def register_line(
     """A new line's version 1, with the cohort and its public part, the backbone and the statistics it came from."""
     backbone = saved.digests["backbone.safetensors"]
     attributes = {"recipe_digest": transcript.recipe_digest, "transcript_digest": transcript.digest}
-    public = Node(Kind.COHORT, transcript.data_digest, transcript.data_digest, f"{cohort.name}, public rows", now)
+    public = Node(Kind.PUBLIC_COHORT, transcript.data_digest, transcript.data_digest, f"{cohort.name}, public rows", now)
     whole = Node(Kind.COHORT, manifest.root, manifest.root, cohort.name, now, {"rows": len(cohort)})
     network = Node(Kind.BACKBONE, backbone, backbone, f"{transcript.recipe['backbone']} of {line}", now, attributes)
     sums = Node(Kind.STATISTICS, model.statistics.digest, model.statistics.digest, f"statistics of {line}", now)

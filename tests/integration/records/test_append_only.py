@@ -1,5 +1,3 @@
-# ruff: noqa: S608 (the statements are the test's own)
-
 import sqlite3
 from collections.abc import Iterator
 

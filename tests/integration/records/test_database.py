@@ -13,7 +13,7 @@ from mbd.errors import RecordsError
 from mbd.records import database, tables
 from mbd.records.database import begin_locked, begin_snapshot, open_database, upgrade
 
-SECRET = "hunter2"  # noqa: S105 (nobody's password)
+SECRET = "hunter2"
 
 
 def test_the_sqlite_file_is_its_owners_alone(tmp_path: Path) -> None:

@@ -44,10 +44,10 @@ def register(
 
 
 def begin(connection: Connection, at: datetime, line: str = "mosi") -> None:
-    add(connection, Kind.COHORT, "public", at)
-    exposure.record_exposure(connection, "cohort:public", {PUBLIC: 40})
+    add(connection, Kind.PUBLIC_COHORT, "public", at)
+    exposure.record_exposure(connection, "public_cohort:public", {PUBLIC: 40})
     add(connection, Kind.BACKBONE, "backbone", at)
-    lineage.add_edge(connection, "backbone:backbone", "cohort:public", Role.COMPUTED_FROM)
+    lineage.add_edge(connection, "backbone:backbone", "public_cohort:public", Role.COMPUTED_FROM)
     add(connection, Kind.COHORT, "D", at)
     exposure.record_exposure(connection, "cohort:D", {ANNA: 10, ANNA_TEXT: 10, BEN: 7})
     register(connection, line, 1, "D", at)
@@ -180,11 +180,11 @@ def test_a_modality_revoked_for_everyone_is_found_until_it_is_gone(engine: Engin
         assert exposure.live_descendants_of_revoked(connection) == (
             LiveExposure("mosi", 1, ANNA),
             LiveExposure("mosi", 1, BEN),
-            LiveExposure("mosi", 1, PUBLIC),
         )
         delete(connection, everyone, 2, before="D", after="D'", at=now)
-        # The public speaker is in the backbone, which the heads' deletion does not touch.
-        assert exposure.live_descendants_of_revoked(connection) == (LiveExposure("mosi", 2, PUBLIC),)
+        # The public speaker stays in the backbone, which everyone's withdrawal does not reach: nobody can revoke it.
+        assert exposure.live_descendants_of_revoked(connection) == ()
+        assert exposed_numbers(connection, PUBLIC) == [1, 2]
         assert exposed_numbers(connection, ANNA) == exposed_numbers(connection, BEN) == [1]
         assert exposed_numbers(connection, ANNA_TEXT) == [1, 2]
 

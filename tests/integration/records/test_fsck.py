@@ -1,5 +1,3 @@
-# ruff: noqa: S608 (the statements are the test's own)
-
 import shutil
 import sqlite3
 from pathlib import Path

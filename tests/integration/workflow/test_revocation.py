@@ -159,6 +159,8 @@ def test_then_voice_is_withdrawn_for_everyone_and_the_other_heads_answer_at_once
     assert set(metrics) == {"t", "v", "tv"}
     answers = predict_rows(after, cohort, system.suppressed())
     assert {answer.channels["audio"].value for answer in answers} == {"suppressed"}
+    with begin_snapshot(system.engine) as connection:
+        assert live_descendants_of_revoked(connection) == ()
 
 
 def test_somebody_of_the_test_split_gets_an_exact_certificate(system, tester):

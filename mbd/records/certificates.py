@@ -1,0 +1,155 @@
+"""Issued certificates: the envelope that was signed, the leaf that logs it, and the bundle that proves both.
+
+It reads none of them. Writers pass a connection from `database.begin_locked`: a certificate and its leaf are one
+transaction, while its bundle needs a checkpoint, which is signed after that commit.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
+
+from mbd.errors import RecordsError
+from mbd.records import models, tables
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The proof of one deletion on one model line.
+
+    Attributes:
+        version: the version that the deletion made.
+        leaf_index: where the log has it.
+        dsse_digest: what the log has of it (hex).
+        envelope: the signed DSSE envelope (JSON).
+        bundle: the whole evidence (JSON); None until the log has signed a checkpoint over the leaf.
+    """
+
+    id: str
+    revocation_id: str
+    model_line: str
+    version: int
+    leaf_index: int
+    dsse_digest: str
+    envelope: str
+    created_at: datetime
+    bundle: str | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a model line; `certificate` is None where no deletion made it."""
+
+    version: int
+    parent_version: int
+    certificate: Certificate | None
+
+
+def issue(connection: Connection, certificate: Certificate) -> Certificate:
+    """Keep a certificate, in the transaction that appends its leaf.
+
+    Look with `find` first: a retried step must not append a second leaf.
+
+    Raises:
+        RecordsError: this revocation has its certificate on this model line already.
+    """
+    if find(connection, certificate.revocation_id, certificate.model_line) is not None:
+        raise RecordsError(
+            f"The revocation '{certificate.revocation_id}' is certified on {certificate.model_line} already.",
+            remedy="use the certificate that is there",
+        )
+    connection.execute(
+        insert(tables.certificate).values(
+            id=certificate.id,
+            revocation_id=certificate.revocation_id,
+            model_line=certificate.model_line,
+            version=certificate.version,
+            leaf_index=certificate.leaf_index,
+            dsse_digest=certificate.dsse_digest,
+            envelope=certificate.envelope,
+            bundle=certificate.bundle,
+            created_at=certificate.created_at,
+        )
+    )
+    return get(connection, certificate.id)
+
+
+def complete(connection: Connection, certificate_id: str, bundle: str) -> Certificate:
+    """Add the bundle, and return the certificate. The first bundle stays: a retried step gets what was issued."""
+    at = tables.certificate.c
+    connection.execute(
+        update(tables.certificate).where(at.id == certificate_id, at.bundle.is_(None)).values(bundle=bundle)
+    )
+    return get(connection, certificate_id)
+
+
+def find(connection: Connection, revocation_id: str, model_line: str) -> Certificate | None:
+    """A revocation's certificate on a model line, or None."""
+    at = tables.certificate.c
+    found = _select(connection, at.revocation_id == revocation_id, at.model_line == model_line)
+    return found[0] if found else None
+
+
+def get(connection: Connection, certificate_id: str) -> Certificate:
+    """A certificate by its id.
+
+    Raises:
+        RecordsError: there is no such certificate.
+    """
+    found = _select(connection, tables.certificate.c.id == certificate_id)
+    if not found:
+        raise RecordsError(
+            f"There is no certificate '{certificate_id}'.",
+            remedy="use an id that mbd revoke has printed",
+        )
+    return found[0]
+
+
+def all_certificates(connection: Connection) -> tuple[Certificate, ...]:
+    """Every certificate, in the log's order."""
+    return _select(connection)
+
+
+def incomplete(connection: Connection) -> tuple[Certificate, ...]:
+    """Those without a bundle, in the log's order: what a restart completes."""
+    return _select(connection, tables.certificate.c.bundle.is_(None))
+
+
+def certificates_between(connection: Connection, line: str, before: int, after: int) -> tuple[Step, ...]:
+    """The steps that led from one version of a line to a later one, each with the certificate that covers it.
+
+    Raises:
+        RecordsError: the later version does not come from the earlier one.
+    """
+    by_version = {found.version: found for found in _select(connection, tables.certificate.c.model_line == line)}
+    steps: list[Step] = []
+    version = models.get(connection, line, after)
+    while version.version > before and version.parent_version is not None:
+        steps.append(Step(version.version, version.parent_version, by_version.get(version.version)))
+        version = models.get(connection, line, version.parent_version)
+    if version.version != before:
+        raise RecordsError(
+            f"{line} version {after} does not come from version {before}.",
+            remedy="list the versions with mbd lineage",
+        )
+    return tuple(steps[::-1])
+
+
+def _select(connection: Connection, *conditions: ColumnElement[bool]) -> tuple[Certificate, ...]:
+    query = select(tables.certificate).where(*conditions).order_by(tables.certificate.c.leaf_index)
+    return tuple(_certificate(row) for row in connection.execute(query))
+
+
+def _certificate(row: Row[Any]) -> Certificate:
+    return Certificate(
+        id=row.id,
+        revocation_id=row.revocation_id,
+        model_line=row.model_line,
+        version=row.version,
+        leaf_index=row.leaf_index,
+        dsse_digest=row.dsse_digest,
+        envelope=row.envelope,
+        created_at=row.created_at,
+        bundle=row.bundle,
+    )

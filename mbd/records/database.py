@@ -1,0 +1,220 @@
+"""Opens the database, upgrades it, and begins its transactions, alike on SQLite and PostgreSQL.
+
+It knows no table but the schema's version. No message of its errors shows a URL, because a URL may hold a password.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make_url, select
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from mbd.errors import RecordsError, SchemaVersionError
+
+_LOCKED = "mbd_locked"
+_ADVISORY_LOCK = int.from_bytes(b"mbd.log", "big")
+_BUSY_SECONDS = 30
+_UPGRADE = "run mbd db upgrade"
+
+
+def open_database(url: str) -> Engine:
+    """An engine on a database whose schema is this program's. The caller disposes of it.
+
+    Args:
+        url: ``sqlite:///path`` or ``postgresql://user@host/name``.
+
+    Raises:
+        SchemaVersionError: the schema is missing, older or newer.
+        RecordsError: the URL, the folder or the server is not usable.
+    """
+    location = _parse(url)
+    if location.get_backend_name() == "sqlite" and not _sqlite_path(location).exists():
+        raise SchemaVersionError(f"There is no database at {_sqlite_path(location)} yet.", remedy=_UPGRADE)
+    engine = _engine(location)
+    try:
+        with begin_snapshot(engine) as connection:
+            _require_head(_revision(connection))
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+def upgrade(url: str) -> None:
+    """Bring the schema to this program's revision in one transaction; make the SQLite file (mode 0600) if need be.
+
+    A database that is up to date stays as it is. Two processes that upgrade at once do it one after the other.
+
+    Raises:
+        SchemaVersionError: the schema is newer.
+        RecordsError: the URL, the folder or the server is not usable.
+    """
+    location = _parse(url)
+    if location.get_backend_name() == "sqlite":
+        _make_private(_sqlite_path(location))
+    config = _alembic_config()
+    engine = _engine(location)
+    try:
+        with begin_locked(engine) as connection:
+            _refuse_newer(_revision(connection))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def begin_locked(engine: Engine) -> Iterator[Connection]:
+    """A transaction for writing: no other one runs until it ends. It commits when the block ends, else rolls back.
+
+    The lock is taken by the transaction's *first* statement (BEGIN IMMEDIATE, or pg_advisory_xact_lock under READ
+    COMMITTED), so that all it reads afterwards is what the previous writer left: read-then-insert cannot race.
+    """
+    with _transaction(engine.execution_options(**{_LOCKED: True})) as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(select(func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+        yield connection
+
+
+@contextmanager
+def begin_snapshot(engine: Engine) -> Iterator[Connection]:
+    """A transaction for reading: all its statements see the database as the first one did. It waits for no writer."""
+    if engine.dialect.name == "postgresql":
+        engine = engine.execution_options(isolation_level="REPEATABLE READ")
+    with _transaction(engine) as connection:
+        yield connection
+
+
+def is_locked(connection: Connection) -> bool:
+    """Whether the connection comes from `begin_locked`."""
+    return bool(connection.get_execution_options().get(_LOCKED, False))
+
+
+@contextmanager
+def _transaction(engine: Engine) -> Iterator[Connection]:
+    try:
+        connection = engine.connect()
+    except DBAPIError as error:
+        raise RecordsError(
+            f"The database {_name(engine.url)} cannot be opened: {str(error.orig).strip()}.",
+            remedy="check MBD_DATABASE_URL, and that the server runs or the file may be written",
+        ) from error
+    with connection:
+        try:
+            transaction = connection.begin()
+        except DBAPIError as error:
+            raise RecordsError(
+                f"The database {_name(engine.url)} gives no transaction: {error.orig}.",
+                remedy="if another command is writing, let it finish, then try again",
+            ) from error
+        with transaction:
+            yield connection
+
+
+def _parse(url: str) -> URL:
+    try:
+        location = make_url(url)
+    except (ArgumentError, ValueError):  # from None: the cause may quote the URL, and with it a password
+        raise RecordsError("The database URL cannot be parsed.", remedy="see MBD_DATABASE_URL") from None
+    if location.drivername == "sqlite":
+        return location
+    if location.drivername in ("postgresql", "postgresql+psycopg"):
+        return location.set(drivername="postgresql+psycopg")
+    raise RecordsError(
+        f"'{location.drivername}' is not a database this program runs on.",
+        remedy="use sqlite:///path or postgresql://user@host/name",
+    )
+
+
+def _sqlite_path(location: URL) -> Path:
+    database = location.database or ":memory:"
+    if database.startswith((":memory:", "file:")):
+        raise RecordsError(
+            "The records need a file: a ledger in memory would be lost with the program.",
+            remedy="use sqlite:///path",
+        )
+    path = Path(database)
+    if not path.parent.is_dir():
+        raise RecordsError(f"The folder {path.parent} does not exist.", remedy=f"make it: mkdir -p {path.parent}")
+    return path
+
+
+def _make_private(path: Path) -> None:
+    """Make the file before SQLite does: mode 0600 from the first byte, which its -wal and -shm inherit."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise RecordsError(
+            f"The database {path} cannot be made: {error.strerror}.", remedy="use a folder that you may write to"
+        ) from error
+
+
+def _name(location: URL) -> str:
+    if location.get_backend_name() == "sqlite":
+        return str(location.database)
+    return f"'{location.database}' on {location.host or 'the local server'}"
+
+
+def _engine(location: URL) -> Engine:
+    # hide_parameters: an SQL error would otherwise print subject keys and commitment keys.
+    if location.get_backend_name() == "postgresql":
+        return create_engine(location, isolation_level="READ COMMITTED", hide_parameters=True)
+    engine = create_engine(location, connect_args={"timeout": _BUSY_SECONDS}, hide_parameters=True)
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(dbapi_connection: sqlite3.Connection, _record: object) -> None:
+    # The driver would begin only before the first write, with a plain BEGIN: `_begin_sqlite` does it instead.
+    dbapi_connection.isolation_level = None
+    for pragma in (
+        "journal_mode = WAL",  # readers and the one writer do not wait for each other
+        "synchronous = FULL",  # a commit that returned survives a power cut
+        "foreign_keys = ON",
+        "recursive_triggers = ON",  # REPLACE fires the triggers that refuse DELETE
+        "secure_delete = ON",  # what is overwritten or deleted leaves no copy in free space
+    ):
+        dbapi_connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if is_locked(connection) else "BEGIN")
+
+
+def _alembic_config() -> Config:
+    config = Config()
+    # By name, so that records does not import the package that imports its tables.
+    config.set_main_option("script_location", str(resources.files("migrations")).replace("%", "%%"))
+    return config
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _require_head(current: str | None) -> None:
+    _refuse_newer(current)
+    if current is None:
+        raise SchemaVersionError("The database has no schema yet.", remedy=_UPGRADE)
+    if current != ScriptDirectory.from_config(_alembic_config()).get_current_head():
+        raise SchemaVersionError(f"The database's schema, {current}, is older than this program.", remedy=_UPGRADE)
+
+
+def _refuse_newer(current: str | None) -> None:
+    known = {script.revision for script in ScriptDirectory.from_config(_alembic_config()).walk_revisions()}
+    if current is not None and current not in known:
+        raise SchemaVersionError(
+            f"The database's schema, {current}, is newer than this program.",
+            remedy="install the version of missing-by-design that last upgraded it",
+        )

@@ -1,0 +1,185 @@
+"""Re-hashes the whole ledger: bodies to leaves, leaves to subtrees, subtrees to heads and signed checkpoints.
+
+Every stored value is held against the stored values just below it, so that a wrong one is reported at its own place
+and not again in all that stands above it; when no report comes, the whole follows from the bodies by induction.
+It trusts no stored hash, and cannot know that a database was rewritten *consistently*: that is what the checkpoint's
+signatures (`verify_note`) and `ledger.check_not_behind` are for. Memory is bounded, whatever the size.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
+from typing import Any
+
+from sqlalchemy import Column, Connection, Row, Table, func, select
+
+from mbd.hashing import leaf_hash, node_hash
+from mbd.records import tables
+from mbd.records.ledger import TreeHead, head
+from mbd.records.tree import Place, fold, subtrees
+
+_PAGE = 512
+_CACHED_PAGES = 256
+
+VerifyNote = Callable[[str], TreeHead]
+"""Checks a checkpoint's signatures and returns what they sign; whatever it raises means that they do not hold."""
+
+Progress = Callable[[int, int], None]
+"""Called with (rows checked, rows in all)."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One inconsistency: where it is, for example ``leaf 17``, and what is wrong there."""
+
+    place: str
+    message: str
+
+
+@dataclass(frozen=True)
+class FsckReport:
+    """What was checked, and everything that was wrong with it."""
+
+    head: TreeHead
+    checkpoints: int
+    problems: tuple[Problem, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was wrong."""
+        return not self.problems
+
+
+def fsck(
+    connection: Connection, *, verify_note: VerifyNote | None = None, progress: Progress | None = None
+) -> FsckReport:
+    """Check the whole ledger. It writes nothing.
+
+    Args:
+        connection: from `database.begin_snapshot`, so that appends meanwhile are not mistaken for damage.
+        verify_note: checks the signatures on stored checkpoints; None leaves them unchecked.
+        progress: told how far it has come, for every few hundred rows.
+
+    Raises:
+        LedgerError: the log has no head at all.
+    """
+    tree = head(connection)
+    stored = _StoredHashes(connection)
+    counts = [connection.scalar(select(func.count()).select_from(table)) or 0 for table in tables.APPEND_ONLY]
+    checks = (
+        _check_leaves(connection, tree.size),
+        _check_nodes(connection, stored, tree.size),
+        _check_heads(connection, stored),
+        _check_checkpoints(connection, stored, tree.size, verify_note),
+    )
+    problems: list[Problem] = []
+    for done, found in enumerate(chain.from_iterable(checks), start=1):
+        problems += found
+        if progress is not None and done % _PAGE == 0:
+            progress(done, sum(counts))
+    return FsckReport(tree, counts[-1], tuple(problems))
+
+
+class _StoredHashes:
+    """The stored hash at each place of the tree, read by pages of which a few are kept."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._page = lru_cache(maxsize=_CACHED_PAGES)(self._read_page)
+
+    def at(self, place: Place) -> bytes | None:
+        """The hash, or None where a row is missing."""
+        level, idx = place
+        return self._page(level, idx // _PAGE).get(idx)
+
+    def root(self, size: int) -> bytes | None:
+        """The root of the first `size` leaves, or None where a row is missing."""
+        hashes = [self.at(place) for place in subtrees((0, size))]
+        present = [value for value in hashes if value is not None]
+        return fold(present) if len(present) == len(hashes) else None
+
+    def _read_page(self, level: int, number: int) -> dict[int, bytes]:
+        if level == 0:
+            query = select(tables.leaf.c.idx, tables.leaf.c.hash)
+            idx = tables.leaf.c.idx
+        else:
+            query = select(tables.node.c.idx, tables.node.c.hash).where(tables.node.c.level == level)
+            idx = tables.node.c.idx
+        rows = self._connection.execute(query.where(idx >= number * _PAGE, idx < (number + 1) * _PAGE))
+        return {row.idx: row.hash for row in rows}
+
+
+def _check_leaves(connection: Connection, size: int) -> Iterator[list[Problem]]:
+    expected = 0
+    for row in _rows(connection, tables.leaf, tables.leaf.c.idx):
+        problems = []
+        if row.idx != expected:
+            problems.append(Problem(f"leaf {expected}", f"missing, with all up to leaf {row.idx - 1}"))
+        if leaf_hash(row.body) != row.hash:
+            problems.append(Problem(f"leaf {row.idx}", "the body does not have the stored hash"))
+        if row.idx >= size:
+            problems.append(Problem(f"leaf {row.idx}", f"beyond the head of size {size}"))
+        expected = row.idx + 1
+        yield problems
+    if expected < size:
+        yield [Problem(f"leaf {expected}", f"missing, with all up to leaf {size - 1}")]
+
+
+def _check_nodes(connection: Connection, stored: _StoredHashes, size: int) -> Iterator[list[Problem]]:
+    for level in range(1, size.bit_length()):
+        for idx in range(size >> level):
+            value = stored.at((level, idx))
+            left, right = stored.at((level - 1, 2 * idx)), stored.at((level - 1, 2 * idx + 1))
+            if value is None:
+                yield [Problem(_node(level, idx), "missing")]
+            elif left is not None and right is not None and node_hash(left, right) != value:
+                yield [Problem(_node(level, idx), "is not the hash of the two below it")]
+            else:
+                yield []
+    at = tables.node.c
+    for level, last in connection.execute(select(at.level, func.max(at.idx)).group_by(at.level).order_by(at.level)):
+        if last >= size >> level:
+            yield [Problem(_node(level, last), f"beyond the head of size {size}")]
+
+
+def _check_heads(connection: Connection, stored: _StoredHashes) -> Iterator[list[Problem]]:
+    for row in _rows(connection, tables.head, tables.head.c.size):
+        # Where a row is missing, the checks above have said so.
+        root = stored.root(row.size)
+        wrong = root is not None and root != row.root
+        yield [Problem(f"head {row.size}", "the stored subtrees have another root")] if wrong else []
+
+
+def _check_checkpoints(
+    connection: Connection, stored: _StoredHashes, size: int, verify_note: VerifyNote | None
+) -> Iterator[list[Problem]]:
+    for row in _rows(connection, tables.checkpoint, tables.checkpoint.c.size):
+        place = f"checkpoint {row.size}"
+        problems = []
+        root = stored.root(row.size) if row.size <= size else None
+        if row.size > size:
+            problems.append(Problem(place, f"beyond the head of size {size}"))
+        elif root is not None and root != row.root:
+            problems.append(Problem(place, "the log's first leaves have another root than was signed"))
+        if verify_note is not None:
+            try:
+                agrees = verify_note(row.note) == TreeHead(row.size, row.root)
+            except Exception as error:  # noqa: BLE001 whatever the verifier raises, the note does not verify
+                problems.append(Problem(place, f"the note does not verify: {error}"))
+            else:
+                if not agrees:
+                    problems.append(Problem(place, "the note signs another size or root"))
+        yield problems
+
+
+def _rows(connection: Connection, table: Table, key: Column[int]) -> Iterator[Row[Any]]:
+    """All rows by their key, a page at a time."""
+    last = -1
+    while page := connection.execute(select(table).where(key > last).order_by(key).limit(_PAGE)).all():
+        yield from page
+        last = getattr(page[-1], key.name)
+
+
+def _node(level: int, idx: int) -> str:
+    return f"node {level}/{idx}"

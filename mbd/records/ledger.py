@@ -1,0 +1,252 @@
+"""The transparency log in SQL: append, head, proofs and checkpoints (RFC 6962 over SQLite or PostgreSQL).
+
+It knows neither what a leaf says nor how a checkpoint is signed. Writers pass a connection from
+`database.begin_locked`, and their own rows commit or vanish together with the leaf; readers pass any connection.
+Rows are never rewritten, so all that was once read of a size below the head stays true.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, and_, insert, or_, select
+
+from mbd.errors import LedgerError
+from mbd.hashing import leaf_hash
+from mbd.records import tables
+from mbd.records.database import is_locked
+from mbd.records.tree import Frontier, Place, Range, consistency_ranges, fold, inclusion_ranges, subtrees
+
+
+@dataclass(frozen=True)
+class TreeHead:
+    """A tree: how many leaves, and their root (32 bytes)."""
+
+    size: int
+    root: bytes
+
+
+@dataclass(frozen=True)
+class Appended:
+    """A leaf's place, and the tree after the append that brought it."""
+
+    index: int
+    leaf_hash: bytes
+    head: TreeHead
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A head that was signed: `note` is the signed note (C2SP signed-note), which the ledger does not read."""
+
+    head: TreeHead
+    note: str
+
+
+def append(connection: Connection, body: bytes) -> Appended:
+    """Append one leaf. See `append_many`."""
+    return append_many(connection, [body])[0]
+
+
+def append_many(connection: Connection, bodies: Iterable[bytes]) -> list[Appended]:
+    """Append leaves in order, as one step from one head to the next.
+
+    Once the caller's transaction has committed, the leaves are durable, and every later head extends this one. If it
+    rolls back or the process dies, nothing was appended and no index is lost. Appending nothing changes nothing.
+
+    Raises:
+        LedgerError: the connection does not hold the lock.
+    """
+    _require_lock(connection)
+    size = head(connection).size
+    edge = subtrees((0, size))
+    stored = _read(connection, edge)
+    frontier = Frontier(size, [stored[place] for place in edge])
+    leaves: list[dict[str, object]] = []
+    nodes: list[dict[str, object]] = []
+    hashes: list[bytes] = []
+    for body in bodies:
+        hashes.append(leaf_hash(body))
+        leaves.append({"idx": frontier.size, "body": body, "hash": hashes[-1]})
+        nodes += [{"level": level, "idx": idx, "hash": value} for (level, idx), value in frontier.push(hashes[-1])]
+    if not leaves:
+        return []
+    # Crash points: death between these writes leaves the transaction uncommitted, and the old head in force.
+    connection.execute(insert(tables.leaf), leaves)
+    if nodes:
+        connection.execute(insert(tables.node), nodes)
+    after = TreeHead(frontier.size, frontier.root())
+    connection.execute(insert(tables.head).values(size=after.size, root=after.root))
+    return [Appended(size + offset, value, after) for offset, value in enumerate(hashes)]
+
+
+def head(connection: Connection) -> TreeHead:
+    """The tree now. Size and root come from one row, so they always belong together.
+
+    Raises:
+        LedgerError: there is none, not even the empty tree that the log began with.
+    """
+    row = connection.execute(select(tables.head).order_by(tables.head.c.size.desc()).limit(1)).one_or_none()
+    if row is None:
+        raise LedgerError("The log has no head: its rows were removed.", remedy="restore the database")
+    return TreeHead(row.size, row.root)
+
+
+def leaf(connection: Connection, index: int) -> bytes:
+    """The exact bytes that were appended.
+
+    Raises:
+        LedgerError: there is no such leaf.
+    """
+    body = connection.scalar(select(tables.leaf.c.body).where(tables.leaf.c.idx == index))
+    if body is None:
+        raise LedgerError(f"The log has no leaf {index}.", remedy="ask for an index below the size of the log's head")
+    return bytes(body)
+
+
+def root_at(connection: Connection, size: int) -> bytes:
+    """The root of the first `size` leaves, computed from the stored subtrees.
+
+    Raises:
+        LedgerError: the log is not that large.
+    """
+    _require_size(connection, size)
+    return _roots(connection, [(0, size)])[0]
+
+
+def inclusion_proof(connection: Connection, index: int, size: int) -> list[bytes]:
+    """The audit path of a leaf in the tree of `size` leaves, nearest first: O(log n) reads (RFC 6962 section 2.1.1).
+
+    Raises:
+        LedgerError: the log is not that large, or the leaf is not in that tree.
+    """
+    _require_size(connection, size)
+    if not 0 <= index < size:
+        raise LedgerError(f"Leaf {index} is not in a tree of {size} leaves.", remedy="ask for an index below the size")
+    return _roots(connection, inclusion_ranges(index, size))
+
+
+def consistency_proof(connection: Connection, old: int, new: int) -> list[bytes]:
+    """That the first `old` leaves of the tree of `new` are the old tree: O(log n) reads (RFC 6962 section 2.1.2).
+
+    Empty for an empty old tree, which everything extends, and between a tree and itself.
+
+    Raises:
+        LedgerError: the log is not that large, or the sizes are the wrong way round.
+    """
+    _require_size(connection, new)
+    if not 0 <= old <= new:
+        raise LedgerError(f"A tree of {new} leaves does not extend one of {old}.", remedy="give the smaller size first")
+    return _roots(connection, consistency_ranges(old, new)) if old else []
+
+
+def store_checkpoint(connection: Connection, checkpoint: Checkpoint) -> Checkpoint:
+    """Keep a signed head, and return the one that is kept for its size.
+
+    Read the head, sign and store under one lock: then no other process can sign past it. Storing the same size and
+    root again keeps the first note, so that a retried step gets what it had.
+
+    Raises:
+        LedgerError: the connection does not hold the lock, the log never had a head of this size and root, or the
+            size is below the last signed one.
+    """
+    _require_lock(connection)
+    signed = checkpoint.head
+    stored = _checkpoint(connection, signed.size)
+    if stored is not None and stored.head == signed:
+        return stored
+    committed = connection.scalar(select(tables.head.c.root).where(tables.head.c.size == signed.size))
+    if committed != signed.root:
+        raise LedgerError(
+            f"The checkpoint of size {signed.size} has a root that the log never had.",
+            remedy="do not publish it: run mbd ledger fsck, and look for a restored backup or a second log",
+        )
+    last = latest_checkpoint(connection)
+    if last is not None and signed.size < last.head.size:
+        raise LedgerError(
+            f"A checkpoint of size {last.head.size} was already signed, so size {signed.size} comes too late.",
+            remedy="sign the log's head while holding the lock",
+        )
+    connection.execute(insert(tables.checkpoint).values(size=signed.size, root=signed.root, note=checkpoint.note))
+    return checkpoint
+
+
+def latest_checkpoint(connection: Connection) -> Checkpoint | None:
+    """The largest signed head, or None while nothing was signed."""
+    query = select(tables.checkpoint).order_by(tables.checkpoint.c.size.desc()).limit(1)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else Checkpoint(TreeHead(row.size, row.root), row.note)
+
+
+def check_not_behind(connection: Connection, remembered: TreeHead) -> None:
+    """Hold the log against a head remembered outside the database and its backups; do it before signing anything.
+
+    Raises:
+        LedgerError: the log is behind that head (a backup was restored), or does not contain it (it has forked).
+    """
+    size = head(connection).size
+    if size < remembered.size:
+        raise LedgerError(
+            f"The log has {size} leaves, but {remembered.size} were published: an old copy has been restored.",
+            remedy="bring back the missing leaves from the issued bundles, or retire this log's origin",
+        )
+    if root_at(connection, remembered.size) != remembered.root:
+        raise LedgerError(
+            f"The log's first {remembered.size} leaves are not those that were published: it has forked.",
+            remedy="sign nothing; restore the log whose checkpoint was published, or retire this log's origin",
+        )
+
+
+def _require_lock(connection: Connection) -> None:
+    if not is_locked(connection):
+        raise LedgerError(
+            "Without the lock another process could grow or sign the log at the same time.",
+            remedy="open the transaction with begin_locked",
+        )
+
+
+def _checkpoint(connection: Connection, size: int) -> Checkpoint | None:
+    row = connection.execute(select(tables.checkpoint).where(tables.checkpoint.c.size == size)).one_or_none()
+    return None if row is None else Checkpoint(TreeHead(row.size, row.root), row.note)
+
+
+def _require_size(connection: Connection, size: int) -> None:
+    current = head(connection).size
+    if not 0 <= size <= current:
+        raise LedgerError(
+            f"The log has {current} leaves, not {size}.", remedy="ask for a size that the log has reached"
+        )
+
+
+def _roots(connection: Connection, ranges: Sequence[Range]) -> list[bytes]:
+    """The root of each range, all of them from one look at each table."""
+    places = [subtrees(leaves) for leaves in ranges]
+    stored = _read(connection, [place for group in places for place in group])
+    return [fold([stored[place] for place in group]) for group in places]
+
+
+def _read(connection: Connection, places: Sequence[Place]) -> dict[Place, bytes]:
+    """The stored hashes of places.
+
+    Raises:
+        LedgerError: one is missing.
+    """
+    found: dict[Place, bytes] = {}
+    leaves = [idx for level, idx in places if level == 0]
+    if leaves:
+        at = tables.leaf.c
+        rows = connection.execute(select(at.idx, at.hash).where(at.idx.in_(leaves)))
+        found.update({(0, idx): value for idx, value in rows})
+    nodes = [place for place in places if place[0] > 0]
+    if nodes:
+        # Not `(level, idx) IN (...)`, for which SQLite scans the whole table.
+        at_node = tables.node.c
+        each = or_(*(and_(at_node.level == level, at_node.idx == idx) for level, idx in nodes))
+        rows_of_nodes = connection.execute(select(tables.node).where(each))
+        found.update({(level, idx): value for level, idx, value in rows_of_nodes})
+    for place in places:
+        if place not in found:
+            raise LedgerError(
+                f"The log has lost the subtree at level {place[0]}, index {place[1]}.",
+                remedy="run mbd ledger fsck; do not sign until the log is whole",
+            )
+    return found

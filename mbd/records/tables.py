@@ -1,0 +1,254 @@
+"""Every SQL table on one page, each with the reason why it exists. It knows no queries.
+
+Times are UTC with whole seconds. A person appears only as a *subject key*, a keyed hash that the caller makes:
+no plain identifier is ever stored. ``'*'`` as a subject key stands for everyone.
+"""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A time-zone-aware UTC time with whole seconds, alike on SQLite (which keeps no zone) and PostgreSQL."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse a time without a zone, and cut the fraction of a second."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value.isoformat()} has no time zone")
+        utc = value.astimezone(UTC).replace(microsecond=0)
+        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """The same time, in UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+
+# SQLite makes a key its row id only when the type is spelled INTEGER; that integer has 64 bits.
+_Int64 = BigInteger().with_variant(Integer(), "sqlite")
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# --- The ledger: append-only, enforced by triggers (migration 0001) ---------------------------------------------
+
+# What was logged, as the exact bytes that were hashed: `hash` = SHA-256(0x00 || body).
+leaf = Table(
+    "leaf",
+    metadata,
+    Column("idx", _Int64, primary_key=True, autoincrement=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    CheckConstraint("idx >= 0", name="idx"),
+    CheckConstraint("length(hash) = 32", name="hash"),
+)
+
+# Roots of perfect subtrees, so that a proof costs O(log n) reads; `(level, idx)` covers leaves from idx * 2^level on.
+node = Table(
+    "node",
+    metadata,
+    Column("level", Integer, primary_key=True, autoincrement=False),
+    Column("idx", _Int64, primary_key=True, autoincrement=False),
+    Column("hash", LargeBinary, nullable=False),
+    CheckConstraint("level >= 1 AND idx >= 0", name="place"),
+    CheckConstraint("length(hash) = 32", name="hash"),
+)
+
+# The tree after each append; the largest size is the head. A row each, and not one row updated, so that the
+# application needs no right to UPDATE, and a reader gets size and root from one row. Migration 0001 inserts size 0.
+head = Table(
+    "head",
+    metadata,
+    Column("size", _Int64, primary_key=True, autoincrement=False),
+    Column("root", LargeBinary, nullable=False),
+    CheckConstraint("size >= 0", name="size"),
+    CheckConstraint("length(root) = 32", name="root"),
+)
+
+# What the log's key has signed, so that it never signs a second root for a size, nor a smaller tree.
+checkpoint = Table(
+    "checkpoint",
+    metadata,
+    Column("size", _Int64, ForeignKey("head.size"), primary_key=True, autoincrement=False),
+    Column("root", LargeBinary, nullable=False),
+    Column("note", Text, nullable=False),
+    CheckConstraint("length(root) = 32", name="root"),
+)
+
+APPEND_ONLY = (leaf, node, head, checkpoint)
+
+# --- Lineage ----------------------------------------------------------------------------------------------------
+
+# A thing that a released model came from, or that says something about it; `id` is `kind:key`.
+lineage_node = Table(
+    "lineage_node",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("digest", Text, nullable=False, index=True),
+    Column("name", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("attributes", JSON, nullable=False),
+)
+
+# Why the child is what it is; the role says whether the parent's content flowed into it.
+lineage_edge = Table(
+    "lineage_edge",
+    metadata,
+    Column("child", Text, ForeignKey("lineage_node.id"), primary_key=True),
+    Column("parent", Text, ForeignKey("lineage_node.id"), primary_key=True, index=True),
+    Column("role", Text, primary_key=True),
+    CheckConstraint("child <> parent", name="no_loop"),
+)
+
+# Whose channels a cohort contains. A succeeding cohort inherits its predecessor's; `rows` = 0 says what it dropped,
+# so that a deletion writes only what it removed.
+exposure = Table(
+    "exposure",
+    metadata,
+    Column("cohort", Text, ForeignKey("lineage_node.id"), primary_key=True),
+    Column("subject_key", Text, primary_key=True),
+    Column("modality", Text, primary_key=True),
+    Column("rows", _Int64, nullable=False),
+    CheckConstraint("rows >= 0", name="rows"),
+    Index("ix_exposure_channel", "subject_key", "modality"),
+)
+
+# --- Requests and suppression -----------------------------------------------------------------------------------
+
+# What was asked to be withdrawn, and how far it has come; `scope` is a list of {subject_key, modality}.
+revocation = Table(
+    "revocation",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("digest", Text, nullable=False, unique=True),
+    Column("regime", Text, nullable=False),
+    Column("scope", JSON, nullable=False),
+    Column("requested_at", UtcDateTime, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("changed_at", UtcDateTime, nullable=False),
+)
+
+# The channels that import, training and prediction refuse from this moment.
+suppression = Table(
+    "suppression",
+    metadata,
+    Column("subject_key", Text, primary_key=True),
+    Column("modality", Text, primary_key=True),
+    Column("since", UtcDateTime, nullable=False),
+    Column("revocation_id", Text, ForeignKey("revocation.id"), nullable=False),
+)
+
+# --- Models -----------------------------------------------------------------------------------------------------
+
+# Every released version of a model line and what it was made from; one version of a line is live.
+model_version = Table(
+    "model_version",
+    metadata,
+    Column("line", Text, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("node", Text, ForeignKey("lineage_node.id"), nullable=False, unique=True),
+    Column("digest", Text, nullable=False),
+    Column("parent_version", Integer),
+    Column("state", Text, nullable=False),
+    Column("guarantee_class", Text),
+    Column("backbone", Text, nullable=False),
+    Column("statistics", Text, nullable=False),
+    Column("cohort", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    ForeignKeyConstraint(["line", "parent_version"], ["model_version.line", "model_version.version"]),
+    CheckConstraint("version >= 1 AND parent_version < version", name="version"),
+    CheckConstraint("state IN ('live', 'retired')", name="state"),
+    Index(
+        "uq_model_version_live",
+        "line",
+        unique=True,
+        sqlite_where=text("state = 'live'"),
+        postgresql_where=text("state = 'live'"),
+    ),
+)
+
+# The privacy spent by each released head, from which the line's budget is composed.
+release = Table(
+    "release",
+    metadata,
+    Column("line", Text, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("head", Text, primary_key=True),
+    Column("mu", Double, nullable=False),
+    ForeignKeyConstraint(["line", "version"], ["model_version.line", "model_version.version"]),
+    CheckConstraint("mu >= 0", name="mu"),
+)
+
+# --- Evidence ---------------------------------------------------------------------------------------------------
+
+# The signed proof of one deletion on one model line. The signed envelope is stored with its leaf in one transaction;
+# the bundle needs a checkpoint, which is signed after that commit.
+certificate = Table(
+    "certificate",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("revocation_id", Text, ForeignKey("revocation.id"), nullable=False),
+    Column("model_line", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("leaf_index", _Int64, ForeignKey("leaf.idx"), nullable=False, unique=True),
+    Column("dsse_digest", Text, nullable=False, unique=True),
+    Column("envelope", Text, nullable=False),
+    Column("bundle", Text),
+    Column("created_at", UtcDateTime, nullable=False),
+    UniqueConstraint("revocation_id", "model_line"),
+    UniqueConstraint("model_line", "version"),
+    ForeignKeyConstraint(["model_line", "version"], ["model_version.line", "model_version.version"]),
+)
+
+# The key that links a certificate to its subject: mutable on purpose, for destroying it unlinks them for ever.
+commitment_key = Table(
+    "commitment_key",
+    metadata,
+    Column("certificate_id", Text, ForeignKey("certificate.id"), primary_key=True),
+    Column("key", LargeBinary),
+    Column("destroyed_at", UtcDateTime),
+    CheckConstraint("(key IS NULL) = (destroyed_at IS NOT NULL)", name="destroyed"),
+)
+
+# Which noise secret the operator had committed to, and where the log says so: before the request was known.
+noise_commitment = Table(
+    "noise_commitment",
+    metadata,
+    Column("commitment", Text, primary_key=True),
+    Column("leaf_index", _Int64, ForeignKey("leaf.idx"), nullable=False, unique=True),
+    Column("created_at", UtcDateTime, nullable=False),
+)
