@@ -1,0 +1,102 @@
+"""The README's tables, made from result files; nothing in them is typed.
+
+python -m benchmarks.tables           write them into README.md
+python -m benchmarks.tables --check   exit 1 if README.md has other ones
+"""
+
+import json
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+RESULTS = Path(__file__).with_name("results")
+COLUMNS = {
+    "ravdess": {"accuracy": "accuracy", "macro_f1": "macro F1"},
+    "mosi": {"mae": "MAE", "corr": "Corr", "acc2_non0": "Acc-2 Non0", "f1_non0": "F1 Non0", "acc7": "Acc-7"},
+}
+NAMES = {"t": "text", "a": "voice", "v": "face", "ta": "text + voice", "av": "voice + face"}
+
+
+def accuracy_table(name: str) -> str:
+    """Mean and SD over seeds (folds of a seed averaged first), lattice beside ridge."""
+    runs = _load(name)["runs"]
+    metrics = COLUMNS[name]
+    lines = [
+        "| available | " + " | ".join(f"{title}, lattice | ridge" for title in metrics.values()) + " |",
+        "|---|" + "---|---|" * len(metrics),
+    ]
+    for pattern in runs[0]["patterns"]:
+        cells = []
+        for metric in metrics:
+            cells += [_mean_sd(runs, pattern, method, metric) for method in ("lattice", "ridge")]
+        lines.append(f"| {NAMES[pattern]} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def withdrawal_table(name: str) -> str:
+    """Each withdrawal in order, and the accuracy of the others before and after."""
+    story = _load(name)["withdrawals"]
+    metric = next(iter(COLUMNS[name]))
+    title = COLUMNS[name][metric]
+    lines = [
+        "| withdraws voice | mechanism | guarantee | statistics = refit | certificate | "
+        f"{title} of the others before | after |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for step in story:
+        full = list(step["before"])[-1]
+        rest = list(step["after"])[-1]
+        lines.append(
+            f"| {step['who']} | {step['mechanism']} | {_guarantee(step['guarantee'])} | "
+            f"{'bit for bit' if step['statistics_equal'] else 'NO'} | {step['certificate'].partition(' of ')[0]} | "
+            f"{step['before'][full][metric]:.3f} ({NAMES[full]}) | {step['after'][rest][metric]:.3f} ({NAMES[rest]}) |"
+        )
+    return "\n".join(lines)
+
+
+def render(text: str) -> str:
+    """A document with every table between its markers made anew."""
+    makers: dict[str, Callable[[], str]] = {}
+    for name in COLUMNS:
+        makers[f"accuracy {name}"] = lambda name=name: accuracy_table(name)
+        makers[f"withdrawals {name}"] = lambda name=name: withdrawal_table(name)
+    for key, make in makers.items():
+        begin, end = f"<!-- begin {key} -->", f"<!-- end {key} -->"
+        head, found, rest = text.partition(begin)
+        _, closed, tail = rest.partition(end)
+        if not found or not closed:
+            raise SystemExit(f"README.md has no place for the table '{key}'")
+        text = f"{head}{begin}\n{make()}\n{end}{tail}"
+    return text
+
+
+def _load(name: str) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    return result
+
+
+def _mean_sd(runs: list[dict[str, Any]], pattern: str, method: str, metric: str) -> str:
+    by_seed: dict[int, list[float]] = {}
+    for run in runs:
+        by_seed.setdefault(run["seed"], []).append(run["patterns"][pattern][method][metric])
+    means = [statistics.fmean(values) for values in by_seed.values()]
+    return f"{statistics.fmean(means):.3f} ± {statistics.stdev(means):.3f}"
+
+
+def _guarantee(guarantee: dict[str, Any]) -> str:
+    if guarantee["class"] != "certified":
+        return str(guarantee["class"])
+    point, total = guarantee["curve"][0], guarantee["totalCurve"][0]
+    return f"certified, ε {point['epsilon']:.2g} (so far {total['epsilon']:.2g}) at δ {point['delta']:g}"
+
+
+if __name__ == "__main__":
+    current = README.read_text()
+    made = render(current)
+    if "--check" in sys.argv[1:]:
+        sys.exit(0 if made == current else "README.md differs from the result files: run `python -m benchmarks.tables`")
+    README.write_text(made)
