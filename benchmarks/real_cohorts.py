@@ -1,4 +1,4 @@
-"""RAVDESS and MOSI, five seeds: every availability pattern beside plain ridge, then five voices withdrawn, then everyone's.
+"""RAVDESS and MOSI, five seeds: every availability pattern beside plain ridge, then voices are withdrawn.
 
     python -m benchmarks.real_cohorts ravdess
     python -m benchmarks.real_cohorts mosi
@@ -73,7 +73,7 @@ def accuracy_run(cohort: Cohort, recipe: Recipe, seed: int) -> dict[str, Any]:
 
 
 def withdrawals(cohort: Cohort, recipe: Recipe, step: Any) -> list[dict[str, Any]]:
-    """Five people withdraw their voice, one after the other; then everyone does. A real deployment in a temporary folder."""
+    """Five people withdraw their voice one after the other, then everyone does, on a real deployment."""
     speakers = dict.fromkeys(
         row.subject
         for i, row in enumerate(cohort.rows)

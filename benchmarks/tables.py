@@ -43,8 +43,7 @@ def withdrawal_table(name: str) -> str:
     metric = next(iter(COLUMNS[name]))
     title = COLUMNS[name][metric]
     lines = [
-        "| withdraws voice | mechanism | guarantee | statistics = refit | certificate | "
-        f"{title} of the others before | after |",
+        f"| withdraws voice | mechanism | guarantee | statistics = refit | certificate | {title} of others | after |",
         "|---|---|---|---|---|---|---|",
     ]
     for step in story:
