@@ -1,5 +1,7 @@
 """Constants of the rows given, the identity before, and zero wherever nothing was observed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -49,6 +51,15 @@ def test_means_and_deviations_count_present_rows_and_single_frames(fitted):
 def test_a_constant_feature_stays_finite(fitted):
     standard = fitted.features(TEXT, torch.tensor([[[2.0, 7.0]]]), torch.tensor([[True]]))
     assert standard.tolist() == [[[0.0, 0.0]]]
+
+
+def test_a_feature_of_small_numbers_is_not_mistaken_for_a_constant(cohort, fitted):
+    small = replace(
+        cohort,
+        features={**cohort.features, TEXT: tuple(None if x is None else x * 1e-9 for x in cohort.features[TEXT])},
+    )
+    fitted.fit(small)
+    assert fitted.text_scale.tolist() == pytest.approx([1e-9, 1.0])
 
 
 def test_outliers_are_clipped(fitted):

@@ -66,9 +66,6 @@ def test_the_names_are_stable():
 
 def test_f1_takes_the_truth_first():
     """Weights are true class sizes: swapping the arguments gives another number."""
-    truth, said = labels(0, 0, 0, 1), labels(0, 1, 1, 1)
-    # class 0: 2*1/(3+1); class 1: 2*1/(1+3); sizes 3 and 1 -> 0.5 either way round, so make them differ
-    assert weighted_f1(truth, said, classes=2) == pytest.approx(0.5)
     truth, said = labels(0, 0, 0, 0, 1), labels(0, 0, 0, 1, 1)
     # class 0: 6/7, class 1: 2/3
     assert weighted_f1(truth, said, classes=2) == pytest.approx((4 * 6 / 7 + 1 * 2 / 3) / 5)

@@ -7,6 +7,7 @@ import torch
 
 from mbd.backbones.base import Interface
 from mbd.backbones.zoo import build
+from mbd.errors import TrainingError
 from mbd.training import recipes
 from mbd.training.recipe import Recipe
 
@@ -36,6 +37,12 @@ def test_equal_recipes_share_a_digest_whatever_the_order_of_options():
 def test_every_field_is_part_of_the_digest(change):
     assert set(change) <= set(Recipe().to_json())
     assert replace(Recipe(), **change).digest != Recipe().digest
+
+
+@pytest.mark.parametrize("field", ["epochs", "batch_size", "patience", "threads"])
+def test_a_recipe_that_would_do_nothing_is_refused(field):
+    with pytest.raises(TrainingError, match=f"at least one of each of: {field}"):
+        Recipe(**{field: 0})
 
 
 @pytest.mark.parametrize("make", SHIPPED)

@@ -1,0 +1,1 @@
+"""Networks that turn a batch into predictions and embeddings, one file each."""

@@ -1,0 +1,181 @@
+"""What every backbone promises, and the one guarantee that none of them has to keep by itself: isolation of blocks.
+
+It knows no network, no optimiser and no lattice. Legend: B rows, M = 3 modalities, D embedding width, K outputs.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from mbd.backbones.standardiser import Standardiser
+from mbd.cohort.batch import Batch
+from mbd.cohort.cohort import Cohort
+from mbd.cohort.modality import Modality, ModalitySet, in_order
+from mbd.errors import TrainingError
+
+Fidelity = Literal["paper", "partial", "inspired"]
+"""How close a backbone follows its paper: in full, in part, or in idea only."""
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ChannelShape:
+    """What a backbone has to know about one channel.
+
+    Attributes:
+        dim: features per vector or per frame.
+        sequence: whether the channel has frames; a vector is a sequence of one.
+    """
+
+    dim: int
+    sequence: bool
+
+
+@dataclass(frozen=True)
+class Interface:
+    """The sockets of a backbone: its channels, and how many numbers it predicts.
+
+    Attributes:
+        channels: the cohort's modalities, in declaration order.
+        outputs: 1 for regression, the number of classes for classification.
+    """
+
+    channels: Mapping[Modality, ChannelShape]
+    outputs: int
+
+    @classmethod
+    def of(cls, cohort: Cohort) -> Self:
+        """The interface that fits a cohort."""
+        return cls(
+            channels={
+                modality: ChannelShape(dim=channel.dim, sequence=channel.kind == "sequence")
+                for modality, channel in ((m, cohort.channels[m]) for m in cohort.modalities)
+            },
+            outputs=cohort.task.outputs,
+        )
+
+    def to_json(self) -> Json:
+        """As plain JSON; the inverse of `from_json`."""
+        channels = {m.value: {"dim": s.dim, "sequence": s.sequence} for m, s in self.channels.items()}
+        return {"channels": channels, "outputs": self.outputs}
+
+    @classmethod
+    def from_json(cls, value: Json) -> Self:
+        """From plain JSON; the inverse of `to_json`."""
+        shapes = {Modality(name): ChannelShape(**shape) for name, shape in value["channels"].items()}
+        return cls(channels={m: shapes[m] for m in in_order(shapes)}, outputs=value["outputs"])
+
+
+@dataclass(frozen=True)
+class Output:
+    """What one forward pass says about B rows.
+
+    Attributes:
+        prediction: [B,K], the score, or one number per class (the largest is the predicted class).
+        embedding: [B,D], the fused representation Z.
+        per_modality: [B,D] for each channel of the interface; zeros in rows that lack it.
+    """
+
+    prediction: Tensor
+    embedding: Tensor
+    per_modality: Mapping[Modality, Tensor]
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that belong together.
+
+    Attributes:
+        name: a modality, ``shared``, or what else a backbone sets apart.
+        parameters: each parameter of the backbone is in exactly one group.
+        learning_rate: the group's own rate, or None for the recipe's.
+    """
+
+    name: str
+    parameters: tuple[nn.Parameter, ...]
+    learning_rate: float | None = None
+
+
+class Backbone(nn.Module, ABC):
+    """A network of the zoo.
+
+    Promises of every subclass: no operation mixes rows in `forward`; labels are read by `losses` alone; a channel that
+    a row lacks is never read; a row without any channel gives the prior, never NaN.
+
+    Args:
+        interface: the channels and outputs it is built for.
+        options: its sizes and loss weights, a frozen dataclass of plain numbers.
+    """
+
+    name: ClassVar[str]
+    fidelity: ClassVar[Fidelity]
+    deviations: ClassVar[tuple[str, ...]]
+    Options: ClassVar[type[Any]]
+
+    def __init__(self, interface: Interface, options: Any) -> None:
+        super().__init__()
+        self.interface = interface
+        self.options = options
+        self.standardiser = Standardiser({m: s.dim for m, s in interface.channels.items()}, interface.outputs)
+
+    @property
+    @abstractmethod
+    def embedding_dim(self) -> int:
+        """D, the width of every h_B."""
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Output:
+        """Predict from the channels that are present; a channel may be missing from `batch.features` altogether."""
+
+    @abstractmethod
+    def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
+        """The weighted loss terms of this batch; their sum is minimised, and ``task`` is among them."""
+
+    @abstractmethod
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """All parameters, by modality and shared."""
+
+    def embed(self, batch: Batch, block: ModalitySet) -> Tensor:
+        """The embedding h_B [B,D] of the channels in ``block``, in the backbone's own precision.
+
+        The network is handed a batch that holds nothing but the block's channels (no other channel, no other presence,
+        no label), so h_B is a function of the block alone, whatever the network does with it. Dropout is off.
+        Rows that lack a channel of the block are zero.
+
+        Raises:
+            TrainingError: the block is empty, or names a channel this backbone was not built for.
+        """
+        if not block or not block <= set(self.interface.channels):
+            known = ", ".join(modality.value for modality in self.interface.channels)
+            raise TrainingError(
+                f"The block {[m.value for m in in_order(block)]} is not a non-empty set of this backbone's channels.",
+                remedy=f"use channels among: {known}; or train a backbone on a cohort that has the missing ones",
+            )
+        isolated = isolate(batch, block)
+        was_training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                output: Output = self(isolated)
+        finally:
+            self.train(was_training)
+        has_block_B = isolated.present.sum(dim=1) == len(block)
+        return torch.where(has_block_B[:, None], output.embedding, 0.0)
+
+
+def isolate(batch: Batch, block: ModalitySet) -> Batch:
+    """The same rows with nothing but the channels of ``block``: the others are not there, and the labels are zeros."""
+    columns = torch.tensor([modality in block for modality in Modality])
+    present_BM = torch.zeros_like(batch.present)
+    present_BM[:, columns] = batch.present[:, columns]
+    return Batch(
+        features={m: batch.features[m] for m in in_order(block)},
+        valid={m: batch.valid[m] for m in in_order(block)},
+        present=present_BM,
+        target=torch.zeros_like(batch.target),
+    )

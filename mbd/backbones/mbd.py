@@ -1,0 +1,264 @@
+"""Missing-by-Design (arXiv 2602.16144): missing channels are generated from the others and a property embedding.
+
+It knows neither optimiser nor cohort: a batch goes in, a fused embedding, a prediction and loss terms come out.
+
+Legend: B rows, T frames, F raw features, D embedding width, P property width, K outputs. X^m, X_hat^m, P^m, G_m, DE_m,
+Sigma^m, mu^m, F, Z, C, B_m and X_tilde^m are the paper's own names.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as f
+from torch import Tensor, nn
+
+from mbd.backbones.base import Backbone, Fidelity, Interface, Output, ParameterGroup
+from mbd.cohort.batch import Batch
+from mbd.cohort.modality import Modality
+
+_COLUMN = {modality: column for column, modality in enumerate(Modality)}
+
+
+@dataclass(frozen=True)
+class MbdOptions:
+    """Sizes and loss weights.
+
+    Attributes:
+        width: D, of every channel's X^m and of Z.
+        property_width: P, of P^m, Sigma^m and mu^m (128 in the paper).
+        dropout: after every hidden layer.
+        input_dropout: on standardised input features, in training only.
+        reconstruction: alpha, the weight of L_re.
+        property_weight: beta, the weight of L_pe (orthogonality, invariance, approach, decomposition).
+        contrast: gamma, the weight of L_con.
+        margin: how far P^m may stay from mu_bar^m (mean square per dimension) at no cost.
+        temperature: of InfoNCE.
+        property_learning_rate: of P^m (the paper's 1e-3).
+    """
+
+    width: int = 32
+    property_width: int = 128
+    dropout: float = 0.3
+    input_dropout: float = 0.5
+    reconstruction: float = 0.5
+    property_weight: float = 0.1
+    contrast: float = 0.5
+    margin: float = 0.1
+    temperature: float = 0.2
+    property_learning_rate: float = 1e-3
+
+
+class GatedMlp(nn.Module):
+    """Two linear layers around a gated linear unit (Shazeer 2020, GLU with a SiLU gate)."""
+
+    def __init__(self, inputs: int, outputs: int, *, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.up = nn.Linear(inputs, 2 * hidden)
+        self.dropout = nn.Dropout(dropout)
+        self.down = nn.Linear(hidden, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B,inputs] -> [B,outputs]."""
+        value, gate = self.up(x).chunk(2, dim=-1)
+        return self.down(self.dropout(value * f.silu(gate)))  # type: ignore[no-any-return]
+
+
+class FrameAttention(nn.Module):
+    """One pre-norm self-attention layer over the observed frames, with sinusoidal positions (Vaswani et al. 2017)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.query_key_value = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x_BTD: Tensor, readable_BT: Tensor) -> Tensor:
+        """[B,T,D] -> [B,T,D]; frames outside ``readable_BT`` are attended to by nobody."""
+        normed_BTD = self.norm(x_BTD) + _positions(x_BTD)
+        query_BTD, key_BTD, value_BTD = self.query_key_value(normed_BTD).chunk(3, dim=-1)
+        mixed_BTD = f.scaled_dot_product_attention(query_BTD, key_BTD, value_BTD, attn_mask=readable_BT[:, None, :])
+        return x_BTD + self.out(mixed_BTD)  # type: ignore[no-any-return]
+
+
+def _positions(x_BTD: Tensor) -> Tensor:
+    """Sinusoidal positions [T,D] in the type of ``x_BTD``."""
+    frames, width = x_BTD.shape[1:]
+    rates_H = torch.exp(torch.arange(0, width, 2, dtype=x_BTD.dtype) * (-math.log(10_000.0) / width))
+    angles_TH = torch.arange(frames, dtype=x_BTD.dtype)[:, None] * rates_H
+    return torch.stack([angles_TH.sin(), angles_TH.cos()], dim=-1).flatten(1)[:, :width]
+
+
+class Encoder(nn.Module):
+    """Standardised features of one channel -> X^m [B,D]: projection, attention for sequences, attentive pooling."""
+
+    def __init__(self, features: int, *, sequence: bool, options: MbdOptions) -> None:
+        super().__init__()
+        width = options.width
+        self.input_dropout = nn.Dropout(options.input_dropout)
+        self.project = nn.Linear(features, width)
+        self.mix = FrameAttention(width) if sequence else None
+        self.pool = nn.Linear(width, 1)
+        self.refine = GatedMlp(width, width, hidden=2 * width, dropout=options.dropout)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, features_BTF: Tensor, observed_BT: Tensor) -> Tensor:
+        """[B,T,F] -> [B,D]; what a row without any observed frame gives is finite, and the caller discards it."""
+        # softmax over no frame at all is NaN: a row without one reads its (zero) first frame
+        readable_BT = observed_BT.clone()
+        readable_BT[:, 0] |= ~observed_BT.any(dim=1)
+        x_BTD = self.project(self.input_dropout(features_BTF))
+        if self.mix is not None:
+            x_BTD = self.mix(x_BTD, readable_BT)
+        share_BT = self.pool(x_BTD).squeeze(-1).masked_fill(~readable_BT, -torch.inf).softmax(dim=1)
+        pooled_BD = (share_BT[..., None] * x_BTD).sum(dim=1)
+        return self.norm(pooled_BD + self.refine(pooled_BD))  # type: ignore[no-any-return]
+
+
+class MissingByDesign(Backbone):
+    """The MBD network for one, two or three declared channels."""
+
+    name = "mbd"
+    Options = MbdOptions
+    fidelity: ClassVar[Fidelity] = "partial"
+    deviations = (
+        "G, DE, F, B and C are gated MLPs and a linear head: the paper leaves them open",
+        "X^m is the encoder's output, layer-normalised and as a target without gradient, not the raw feature",
+        "X_hat^m is trained by leave-one-out on every availability pattern: each present channel from the others",
+        "squared loss for scores and, on one-hot labels, for classes: it is the loss of the lattice's heads",
+        "L_or is the squared cosine: the paper's signed inner product does not enforce orthogonality",
+        "squared norms are means over dimensions, so that loss weights do not depend on widths",
+        "L_con compares B_m(Z) with Sigma^m only in channels that the row still has after masking",
+    )
+
+    options: MbdOptions
+
+    def __init__(self, interface: Interface, options: MbdOptions) -> None:
+        super().__init__(interface, options)
+        width, prop, names = options.width, options.property_width, [m.value for m in interface.channels]
+
+        def mlp(inputs: int, outputs: int) -> GatedMlp:
+            return GatedMlp(inputs, outputs, hidden=2 * width, dropout=options.dropout)
+
+        self.encoders = nn.ModuleDict(
+            {m.value: Encoder(s.dim, sequence=s.sequence, options=options) for m, s in interface.channels.items()}
+        )
+        self.properties = nn.ParameterDict({n: nn.Parameter(0.1 * torch.randn(prop)) for n in names})  # P^m
+        self.generators = nn.ModuleDict({n: mlp(width * (len(names) - 1) + prop, width) for n in names})  # G_m
+        self.generated_norm = nn.LayerNorm(width)  # X_hat^m lives where X^m lives
+        self.decompose = nn.ModuleDict({n: mlp(width, 2 * prop) for n in names})  # DE_m
+        self.recompose = nn.ModuleDict({n: mlp(2 * prop, width) for n in names})
+        self.back_translate = nn.ModuleDict({n: mlp(width, prop) for n in names})  # B_m
+        self.fuse = mlp(width * len(names) + len(names), width)  # F
+        self.fused_norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, interface.outputs)  # C
+
+    @property
+    def embedding_dim(self) -> int:
+        """D."""
+        return self.options.width
+
+    def forward(self, batch: Batch) -> Output:
+        """Encode what is present, generate what is missing, fuse, predict."""
+        present = {m: batch.present[:, _COLUMN[m]] for m in self.interface.channels}
+        encoded = {
+            m: self._encode(m, batch, present[m])
+            if m in batch.features
+            else self.head.weight.new_zeros(len(batch.present), self.options.width)
+            for m in self.interface.channels
+        }
+        complete = [
+            torch.where(present[m][:, None], encoded[m], self._generate(m, encoded)) for m in self.interface.channels
+        ]
+        flags = torch.stack(list(present.values()), dim=1).to(complete[0].dtype)
+        residual_BD = torch.stack(complete).mean(dim=0)
+        embedding_BD = self.fused_norm(residual_BD + self.fuse(torch.cat([*complete, flags], dim=1)))
+        prediction_BK = self.standardiser.prediction(self.head(embedding_BD))
+        return Output(prediction=prediction_BK, embedding=embedding_BD, per_modality=encoded)
+
+    def _encode(self, modality: Modality, batch: Batch, present_B: Tensor) -> Tensor:
+        """X^m [B,D], zero in rows without the channel."""
+        observed_BT = batch.valid[modality] & present_B[:, None]
+        features_BTF = self.standardiser.features(modality, batch.features[modality], observed_BT)
+        x_BD: Tensor = self.encoders[modality.value](features_BTF, observed_BT)
+        return torch.where(present_B[:, None], x_BD, 0.0)
+
+    def _generate(self, modality: Modality, encoded: Mapping[Modality, Tensor]) -> Tensor:
+        """X_hat^m = G_m(X^others, P^m) [B,D]; a missing other is zero."""
+        others = [x_BD for other, x_BD in encoded.items() if other != modality]
+        property_P = self.properties[modality.value]
+        property_BP = property_P.expand(len(encoded[modality]), -1)
+        generated_BD = self.generators[modality.value](torch.cat([*others, property_BP], dim=1))
+        return self.generated_norm(generated_BD)  # type: ignore[no-any-return]
+
+    def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
+        """L_task + alpha L_re + beta L_pe + gamma L_con, term by term and already weighted."""
+        prediction_BK = self.standardiser.target(output.prediction)
+        task = (prediction_BK - self.standardiser.target(batch.target)).square().mean()
+        terms = [self._channel_losses(modality, batch.present, output) for modality in self.interface.channels]
+        options = self.options
+        weights = {
+            "reconstruction": options.reconstruction,
+            "orthogonality": options.property_weight,
+            "invariance": options.property_weight,
+            "approach": options.property_weight,
+            "decomposition": options.property_weight,
+            "contrast": options.contrast,
+        }
+        auxiliary = {
+            name: weight * torch.stack([term[name] for term in terms]).mean() for name, weight in weights.items()
+        }
+        return {"task": task, **auxiliary}
+
+    def _channel_losses(self, modality: Modality, present_BM: Tensor, output: Output) -> dict[str, Tensor]:
+        """Every label-free term of one channel, over the rows that have it; zero where there are too few rows."""
+        name = modality.value
+        has_B = present_BM[:, _COLUMN[modality]]
+        has_other_B = has_B & (present_BM[:, [_COLUMN[m] for m in self.interface.channels]].sum(dim=1) > 1)
+        x_BD = output.per_modality[modality]
+        generated_BD = self._generate(modality, output.per_modality)
+
+        sigma_BP, mu_BP = self.decompose[name](x_BD).chunk(2, dim=1)
+        mean_P = (mu_BP * has_B[:, None]).sum(dim=0) / has_B.sum().clamp(min=1)
+        recomposed_BD = self.recompose[name](torch.cat([sigma_BP, mu_BP], dim=1))
+        distance = (self.properties[name] - mean_P).square().mean()
+        return {
+            "reconstruction": _mean_over((generated_BD - x_BD.detach()).square().mean(dim=1), has_other_B),
+            "orthogonality": _mean_over(f.cosine_similarity(sigma_BP, mu_BP, dim=1).square(), has_B),
+            "invariance": _mean_over((mu_BP - mean_P).square().mean(dim=1), has_B),
+            "approach": f.relu(distance - self.options.margin) * has_B.any(),
+            "decomposition": _mean_over((recomposed_BD - x_BD.detach()).square().mean(dim=1), has_B),
+            "contrast": self._contrast(self.back_translate[name](output.embedding)[has_B], sigma_BP[has_B]),
+        }
+
+    def _contrast(self, translated_BP: Tensor, sigma_BP: Tensor) -> Tensor:
+        """InfoNCE (van den Oord et al. 2018): row i's X_tilde^m must find row i's Sigma^m among all rows'."""
+        if len(sigma_BP) < 2:
+            return sigma_BP.sum() * 0.0
+        similarity_BB = f.normalize(translated_BP, dim=1) @ f.normalize(sigma_BP, dim=1).T
+        return f.cross_entropy(similarity_BB / self.options.temperature, torch.arange(len(sigma_BP)))
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """One group a channel, one for all P^m at their own rate, one shared."""
+        groups = []
+        for modality in self.interface.channels:
+            towers = (self.encoders, self.generators, self.decompose, self.recompose, self.back_translate)
+            own = tuple(p for tower in towers for p in tower[modality.value].parameters())
+            groups.append(ParameterGroup(name=modality.value, parameters=own))
+        groups.append(
+            ParameterGroup(
+                name="properties",
+                parameters=tuple(self.properties.values()),
+                learning_rate=self.options.property_learning_rate,
+            )
+        )
+        grouped = {id(p) for group in groups for p in group.parameters}
+        shared = tuple(p for p in self.parameters() if id(p) not in grouped)
+        return [*groups, ParameterGroup(name="shared", parameters=shared)]
+
+
+def _mean_over(value_B: Tensor, rows_B: Tensor) -> Tensor:
+    """The mean over the given rows; zero when there is none."""
+    return (value_B * rows_B).sum() / rows_B.sum().clamp(min=1)

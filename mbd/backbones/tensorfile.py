@@ -1,0 +1,57 @@
+"""Tensors with a JSON description in one safetensors file, which appears whole or not at all. No pickle anywhere.
+
+It does not know what the tensors are for.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from mbd.errors import TrainingError
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, kind: str, description: Mapping[str, Any]) -> None:
+    """Write or replace a file of this kind.
+
+    Crash points: before the rename the old file stands, after it the new one does; a ``.partial`` file beside it is
+    waste that the next write overwrites.
+    """
+    metadata = {"kind": kind, "description": json.dumps(description, sort_keys=True)}
+    content = save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata=metadata)
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def read_tensors(path: Path, *, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the description that `write_tensors` wrote.
+
+    Raises:
+        TrainingError: the file is not there, is damaged, or is of another kind.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            # Copied out of the mapped file: there tensors are not aligned as torch aligns its own, and arithmetic on
+            # the same numbers then ends in other last bits.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  (no mapping)
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(
+            f"{path} cannot be read as tensors ({error}).",
+            remedy="give a file that training wrote; if it was damaged, delete it and train again",
+        ) from error
+    if metadata.get("kind") != kind:
+        raise TrainingError(
+            f"{path} is a safetensors file, but not one of kind {kind}.",
+            remedy="give a file that training wrote with this version of the program",
+        )
+    return tensors, json.loads(metadata["description"])

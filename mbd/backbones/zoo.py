@@ -1,0 +1,28 @@
+"""The only list of backbones. It knows their names and nothing else about them."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from mbd.backbones.base import Backbone, Interface
+from mbd.backbones.mbd import MissingByDesign
+from mbd.errors import TrainingError
+
+ZOO: Mapping[str, type[Backbone]] = {backbone.name: backbone for backbone in (MissingByDesign,)}
+
+
+def build(name: str, interface: Interface, options: Mapping[str, int | float]) -> Backbone:
+    """A freshly initialised backbone, drawn from torch's current generator.
+
+    Raises:
+        TrainingError: no backbone has that name, or the backbone has no such option.
+    """
+    if name not in ZOO:
+        raise TrainingError(f"There is no backbone '{name}'.", remedy=f"use one of: {', '.join(ZOO)}")
+    kind = ZOO[name]
+    known = {field.name for field in dataclasses.fields(kind.Options)}
+    if unknown := sorted(set(options) - known):
+        raise TrainingError(
+            f"The backbone '{name}' has no option {', '.join(unknown)}.",
+            remedy=f"use options among: {', '.join(sorted(known))}",
+        )
+    return kind(interface, kind.Options(**options))

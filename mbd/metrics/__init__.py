@@ -1,0 +1,1 @@
+"""How good predictions are, in numbers with pinned conventions."""

@@ -1,0 +1,44 @@
+"""Which rows a run may look at: public ones, and no others. It knows no network.
+
+A cohort is cut down to these rows before anything reads a feature, so a revocable row cannot shape weights, constants,
+the choice of an epoch or a digest.
+"""
+
+import numpy as np
+
+from mbd.cohort.cohort import Cohort, Partition, Split
+from mbd.errors import TrainingError
+from mbd.hashing import arrays_digest, json_digest
+
+
+def public_rows(cohort: Cohort) -> tuple[Cohort, Cohort]:
+    """The public training rows and the public validation rows.
+
+    Raises:
+        TrainingError: either is empty.
+    """
+    train = cohort.where(partition=Partition.PUBLIC, split=Split.TRAIN)
+    valid = cohort.where(partition=Partition.PUBLIC, split=Split.VALID)
+    for rows, what in ((train, "train on"), (valid, "select on")):
+        if not len(rows):
+            raise TrainingError(
+                f"Cohort '{cohort.name}' has no public rows to {what}.",
+                remedy="put some consenting subjects into the public partition, in both the train and the valid split",
+            )
+    return train, valid
+
+
+def data_digest(*parts: Cohort) -> str:
+    """SHA-256 (hex) over features, frames, presence and labels in order; clips and subjects are not named."""
+    return json_digest([_part_digest(part) for part in parts])
+
+
+def _part_digest(part: Cohort) -> str:
+    arrays = {"targets": part.targets, "presence": part.presence}
+    for modality in part.modalities:
+        present = [i for i in range(len(part)) if modality in part.present(i)]
+        frames = [np.atleast_2d(part.feature(i, modality)) for i in present]
+        width = part.channels[modality].dim
+        arrays[f"{modality.value} features"] = np.concatenate([np.empty((0, width), np.float32), *frames])
+        arrays[f"{modality.value} frames"] = np.array([len(rows) for rows in frames], dtype=np.int64)
+    return arrays_digest(arrays)

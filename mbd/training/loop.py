@@ -1,0 +1,222 @@
+"""The one training loop, for every backbone of the zoo. It knows no network by name and no lattice.
+
+Same recipe, rows, seed, library versions and kind of processor give the same weights bit for bit, also across a kill:
+the random numbers of an epoch come from the seed and its index alone. The caller's generator is left as it was.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mbd.backbones.base import Backbone, Interface
+from mbd.backbones.weights import weights_digest
+from mbd.backbones.zoo import build
+from mbd.cohort.batch import Batch, make_batch
+from mbd.cohort.cohort import Cohort
+from mbd.cohort.modality import pattern_name
+from mbd.errors import TrainingError
+from mbd.hashing import json_digest
+from mbd.training.adamw import AdamW
+from mbd.training.checkpoint import CheckpointFile, Progress, State
+from mbd.training.data import data_digest, public_rows
+from mbd.training.masking import as_columns, draw_patterns
+from mbd.training.recipe import Recipe
+from mbd.training.transcript import Epoch, Transcript
+
+OnProgress = Callable[[int, int, Mapping[str, float]], None]
+"""Called after each epoch with (epochs done, epochs at most, the epoch's numbers)."""
+
+_VALIDATION_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Backbone in evaluation mode with the chosen epoch's weights, and how they came to be."""
+
+    backbone: Backbone
+    transcript: Transcript
+
+
+def train(
+    recipe: Recipe,
+    cohort: Cohort,
+    *,
+    seed: int,
+    manifest_root: str | None = None,
+    on_progress: OnProgress | None = None,
+    checkpoint_dir: Path | None = None,
+    resume: bool = True,
+) -> Trained:
+    """Train on the cohort's public training rows and keep the epoch that is best on its public validation rows.
+
+    Args:
+        recipe: what to train, and how.
+        cohort: may hold revocable and test rows; they are never read.
+        seed: of everything random.
+        manifest_root: Merkle root of the cohort's manifest (hex), for the transcript.
+        on_progress: told about each epoch.
+        checkpoint_dir: where to keep one checkpoint file, so that a killed run can go on; it is removed at the end.
+        resume: whether a checkpoint found there is used (it must be of this very run) or discarded.
+
+    Raises:
+        TrainingError: no public rows, an unknown backbone, another run's checkpoint, or losses that are not finite.
+    """
+    training_rows, validation_rows = public_rows(cohort)
+    digest = data_digest(training_rows, validation_rows)
+    identity = {"recipe": recipe.digest, "data": digest, "seed": str(seed), **_versions()}
+    checkpoint = CheckpointFile(checkpoint_dir, identity) if checkpoint_dir else None
+    if checkpoint and not resume:
+        checkpoint.remove()
+
+    with _own_randomness(recipe.threads):
+        torch.manual_seed(_derived_seed(seed, "initial weights"))
+        backbone = build(recipe.backbone, Interface.of(cohort), recipe.options)
+        backbone.standardiser.fit(training_rows)
+        run = _Run(recipe, seed, backbone, training_rows, validation_rows)
+        if checkpoint and (progress := checkpoint.read()):
+            run.restore(progress)
+        while run.goes_on:
+            epoch = run.epoch()
+            if checkpoint:
+                checkpoint.write(run.progress())
+            if on_progress:
+                on_progress(len(run.curve), recipe.epochs, {**epoch.losses, "validation": epoch.score})
+    if checkpoint:
+        checkpoint.remove()
+
+    backbone.load_state_dict(run.best)
+    transcript = Transcript(
+        recipe=recipe.to_json(),
+        recipe_digest=recipe.digest,
+        data_digest=digest,
+        manifest_root=manifest_root,
+        seed=seed,
+        versions=_versions(),
+        rows={"train": len(training_rows), "valid": len(validation_rows)},
+        curve=tuple(run.curve),
+        chosen_epoch=run.best_epoch,
+        weights_digest=weights_digest(backbone),
+    )
+    return Trained(backbone.eval(), transcript)
+
+
+class _Run:
+    """The state of a run between two epochs."""
+
+    def __init__(self, recipe: Recipe, seed: int, backbone: Backbone, training: Cohort, validation: Cohort) -> None:
+        self.recipe, self.seed, self.backbone = recipe, seed, backbone
+        self.training, self.validation = training, validation
+        groups = backbone.parameter_groups()
+        self.optimiser = AdamW([group.parameters for group in groups], weight_decay=recipe.weight_decay)
+        self.rates = [recipe.learning_rate if group.learning_rate is None else group.learning_rate for group in groups]
+        self.curve: list[Epoch] = []
+        self.best: State = {}
+        self.best_epoch = -1
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether another epoch is due."""
+        done = len(self.curve)
+        return done < self.recipe.epochs and done - 1 - self.best_epoch < self.recipe.patience
+
+    def epoch(self) -> Epoch:
+        """One pass over the training rows and one look at the validation rows."""
+        index = len(self.curve)
+        torch.manual_seed(_derived_seed(self.seed, index))
+        cosine = 0.5 * (1 + math.cos(math.pi * index / self.recipe.epochs))
+        losses = self._optimise([rate * cosine for rate in self.rates])
+        validation = _validate(self.backbone, self.validation)
+        epoch = Epoch(losses=losses, validation=validation, score=float(np.mean(list(validation.values()))))
+        if not math.isfinite(epoch.score):
+            raise TrainingError(
+                f"Training diverged: the validation loss of epoch {index} is {epoch.score}.",
+                remedy="lower the recipe's learning rate, or look for extreme feature values in the public rows",
+            )
+        self.curve.append(epoch)
+        if self.best_epoch < 0 or epoch.score < self.curve[self.best_epoch].score:
+            self.best_epoch = index
+            self.best = {name: tensor.clone() for name, tensor in self.backbone.state_dict().items()}
+        return epoch
+
+    def _optimise(self, learning_rates: Sequence[float]) -> dict[str, float]:
+        """One pass over the training rows in random order; the mean of each loss term."""
+        self.backbone.train()
+        patterns_NM = as_columns(self.training.patterns)
+        totals: dict[str, float] = {}
+        order = torch.randperm(len(self.training)).tolist()
+        for start in range(0, len(order), self.recipe.batch_size):
+            indices = order[start : start + self.recipe.batch_size]
+            whole = make_batch(self.training, indices)
+            batch = whole.mask(draw_patterns(whole.present, patterns_NM))
+            terms = self.backbone.losses(self.backbone(batch), batch)
+            torch.autograd.backward(torch.stack(list(terms.values())).sum())
+            torch.nn.utils.clip_grad_norm_(self.backbone.parameters(), self.recipe.gradient_norm)
+            self.optimiser.step(learning_rates)
+            for name, term in terms.items():
+                totals[name] = totals.get(name, 0.0) + term.item() * len(indices)
+        return {name: total / len(order) for name, total in totals.items()}
+
+    def progress(self) -> Progress:
+        """What a checkpoint has to hold."""
+        return Progress(
+            weights=self.backbone.state_dict(),
+            best=self.best,
+            optimiser=self.optimiser.state(),
+            best_epoch=self.best_epoch,
+            curve=[vars(epoch) for epoch in self.curve],
+        )
+
+    def restore(self, progress: Progress) -> None:
+        """The inverse of `progress`."""
+        self.backbone.load_state_dict(progress.weights)
+        self.optimiser.restore(progress.optimiser)
+        self.best, self.best_epoch = progress.best, progress.best_epoch
+        self.curve = [Epoch(**epoch) for epoch in progress.curve]
+
+
+def _validate(backbone: Backbone, rows: Cohort) -> dict[str, float]:
+    """The task loss for each availability pattern, over the rows that have all its channels, masked to them."""
+    backbone.eval()
+    scores = {}
+    for pattern in rows.patterns:
+        having = [i for i in range(len(rows)) if pattern <= rows.present(i)]
+        if not having:
+            continue
+        columns_1M = as_columns([pattern])
+        total = 0.0
+        for start in range(0, len(having), _VALIDATION_ROWS):
+            indices = having[start : start + _VALIDATION_ROWS]
+            batch: Batch = make_batch(rows, indices).mask(columns_1M)
+            with torch.no_grad():
+                task: Tensor = backbone.losses(backbone(batch), batch)["task"]
+            total += task.item() * len(indices)
+        scores[pattern_name(pattern)] = total / len(having)
+    return scores
+
+
+@contextmanager
+def _own_randomness(threads: int) -> Iterator[None]:
+    """Torch's generator and thread count for the run alone; both are given back."""
+    threads_before = torch.get_num_threads()
+    with torch.random.fork_rng(devices=[]):
+        torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads_before)
+
+
+def _derived_seed(seed: int, purpose: int | str) -> int:
+    """A 63-bit seed for one purpose."""
+    return int(json_digest(["mbd training", seed, purpose])[:16], 16) >> 1
+
+
+def _versions() -> dict[str, str]:
+    """The libraries whose arithmetic makes the weights."""
+    return {"torch": str(torch.__version__), "numpy": np.__version__}

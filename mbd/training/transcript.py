@@ -1,0 +1,65 @@
+"""The record of a training run that certificates name by digest. It holds no person, no clip and no clock."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mbd.hashing import canonical_json, sha256_hex
+
+FORMAT = "mbd-training-transcript/1"
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One point of the curve.
+
+    Attributes:
+        losses: the mean over steps of each weighted loss term.
+        validation: the task loss on the public validation rows, for each availability pattern by its short name.
+        score: the mean of ``validation``; the lowest score chooses the weights.
+    """
+
+    losses: Mapping[str, float]
+    validation: Mapping[str, float]
+    score: float
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What was run, on what, with what result.
+
+    Attributes:
+        recipe: the recipe as JSON; recipe_digest is over it.
+        data_digest: over features, labels and presence of the rows used, in order, without their names.
+        manifest_root: Merkle root of the cohort's manifest (hex), or None for a run outside of any.
+        seed: of initial weights, order, masks and dropout.
+        versions: of the libraries whose arithmetic made the weights.
+        rows: how many public rows trained and selected; no other row was read.
+        curve: one entry an epoch.
+        chosen_epoch: index into ``curve`` of the weights kept.
+        weights_digest: of those weights.
+    """
+
+    recipe: Mapping[str, Any]
+    recipe_digest: str
+    data_digest: str
+    manifest_root: str | None
+    seed: int
+    versions: Mapping[str, str]
+    rows: Mapping[str, int]
+    curve: tuple[Epoch, ...]
+    chosen_epoch: int
+    weights_digest: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return {"format": FORMAT, **asdict(self), "curve": [asdict(epoch) for epoch in self.curve]}
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON (RFC 8785): the bytes to store."""
+        return canonical_json(self.to_json())
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of `to_bytes`."""
+        return sha256_hex(self.to_bytes())
