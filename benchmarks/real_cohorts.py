@@ -60,7 +60,9 @@ def cohorts(name: str) -> Iterator[tuple[int, int, Cohort]]:
 def accuracy_run(cohort: Cohort, recipe: Recipe, seed: int) -> dict[str, Any]:
     """Metrics of both methods for each pattern, on the test rows that have all of its channels."""
     backbone = train(recipe, cohort, seed=seed).backbone
-    model = fit_lattice(backbone, cohort, policy=ReleasePolicy(), noise=NOISE, purpose=f"benchmark/{seed}")
+    model = fit_lattice(
+        backbone, cohort, policy=ReleasePolicy(), noise=NOISE, purpose=f"benchmark/{seed}", salt=bytes(32)
+    )
     patterns = {}
     for pattern in cohort.patterns:
         rows = complete_rows(cohort, pattern)

@@ -1,21 +1,21 @@
 """Every error of ours. It knows no HTTP, no SQL and no torch: the edges translate it.
 
-    MbdError                         a message for the person who meets it, and the remedy
-    ├── SettingsError                the environment or the state folder is not usable
-    ├── CohortError                  data that cannot be a cohort
-    │   ├── RowError                 one row is wrong; names the row
-    │   ├── UnsafePickleError        a pickle asked for something other than plain arrays
-    │   └── ChannelSuppressedError   the channel was revoked: no import, training or prediction
-    ├── TrainingError                a recipe, a checkpoint or a run that cannot go on
-    ├── ExactnessError               integer arithmetic could stop being exact (2^53)
-    ├── DeletionError                a revocation that cannot be carried out
-    │   ├── UnknownSubjectError      nobody of that name in the revocable cohort
-    │   ├── NothingToDeleteError     the person is known, the channel is not there
-    │   └── NotCertifiedError        the residual stayed above tau; nothing was released
-    ├── PrivacyError                 parameters for which no guarantee can be calibrated
-    └── RecordsError                 the database
-        ├── LedgerError              the log would fork, skip, rewrite or go back
-        └── SchemaVersionError       the database is older or newer than this program
+MbdError                         a message for the person who meets it, and the remedy
+├── SettingsError                the environment or the state folder is not usable
+├── CohortError                  data that cannot be a cohort
+│   ├── RowError                 one row is wrong; names the row
+│   ├── UnsafePickleError        a pickle asked for something other than plain arrays
+│   └── ChannelSuppressedError   the channel was revoked: no import, training or prediction
+├── TrainingError                a recipe, a checkpoint or a run that cannot go on
+├── ExactnessError               integer arithmetic could stop being exact (2^53)
+├── DeletionError                a revocation that cannot be carried out
+│   ├── UnknownSubjectError      nobody of that name in the revocable cohort
+│   ├── NothingToDeleteError     the person is known, the channel is not there
+│   └── NotCertifiedError        the residual stayed above tau; nothing was released
+├── PrivacyError                 parameters for which no guarantee can be calibrated
+└── RecordsError                 the database
+    ├── LedgerError              the log would fork, skip, rewrite or go back
+    └── SchemaVersionError       the database is older or newer than this program
 """
 
 

@@ -4,7 +4,7 @@ import os
 from functools import cached_property
 from pathlib import Path
 
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -21,8 +21,12 @@ class Settings(BaseSettings):
     home: Path | None = None
     """State folder: keys, cohorts, weights, certificates, the SQLite file."""
 
-    database_url: str | None = None
-    """SQLAlchemy URL. Default: a SQLite file in the state folder."""
+    database_url: SecretStr | None = None
+    """SQLAlchemy URL, perhaps with a password. Default: a SQLite file in the state folder."""
+
+    checkpoint: Path | None = None
+    """Where the last signed checkpoint is remembered. Default: in the state folder. A place outside of what the
+    backups restore lets the program notice that an old backup was restored."""
 
     origin: str = "mbd.local/log"
     """The log's name in its checkpoints: a host and a path, no scheme."""
@@ -30,14 +34,17 @@ class Settings(BaseSettings):
     key_passphrase: SecretStr | None = None
     """Encrypts private keys on disk. Without it they are protected by file mode 0600 alone."""
 
-    epsilon: float = 0.1
-    """Per deletion: the epsilon that each certified release is calibrated to."""
+    tau: float = Field(default=1e-6, gt=0)
+    """Of new model lines: the bound of every released head's residual. Large cohorts need a larger one."""
 
-    delta: float = 1e-9
-    """The delta at which epsilon, and the budget below, are stated."""
+    epsilon: float = Field(default=0.1, gt=0)
+    """Of new model lines: the epsilon that releasing all heads together costs; no deletion costs more."""
 
-    budget_epsilon: float = 1.0
-    """Per model line: when the composed epsilon would pass it, deletions become exact refits."""
+    delta: float = Field(default=1e-9, gt=0, lt=1)
+    """Of new model lines: the delta at which epsilon, and the budget below, are stated."""
+
+    budget_epsilon: float = Field(default=1.0, gt=0)
+    """Of new model lines: when the composed epsilon would pass it, deletions become exact refits."""
 
     @cached_property
     def state(self) -> Path:
@@ -47,4 +54,4 @@ class Settings(BaseSettings):
     @cached_property
     def database(self) -> str:
         """The database URL in force."""
-        return self.database_url or f"sqlite:///{self.state / 'mbd.sqlite3'}"
+        return self.database_url.get_secret_value() if self.database_url else f"sqlite:///{self.state / 'mbd.sqlite3'}"

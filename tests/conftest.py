@@ -113,6 +113,8 @@ def fit_small():
     from mbd.lattice.release import ReleasePolicy, release_heads
     from mbd.privacy.noise import NoiseSource
 
+    salt = b"s" * 32
+
     def fit(cohort, *, policy=None, noise=None):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(7)
@@ -122,14 +124,15 @@ def fit_small():
         featurizer = Featurizer.fit(backbone, public)
         statistics = featurizer.statistics(training_rows(cohort))
         policy, layout = policy or ReleasePolicy(), featurizer.layout
-        heads = release_heads(
+        released = release_heads(
             layout,
             statistics,
             layout.patterns,
             policy=policy,
             noise=noise or NoiseSource(b"n" * 32),
             purpose="initial",
+            commitment=statistics.commitment(salt),
         )
-        return LatticeModel(cohort.task, featurizer, statistics, heads, policy)
+        return LatticeModel(cohort.task, featurizer, statistics, salt, released.heads, policy)
 
     return fit

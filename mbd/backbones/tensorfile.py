@@ -22,7 +22,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, kind: str, descr
     Crash points: before the rename the old file stands, after it the new one does; a ``.partial`` file beside it is
     waste that the next write overwrites.
     """
-    metadata = {"kind": kind, "description": json.dumps(description, sort_keys=True)}
+    metadata = {kind: json.dumps(description, sort_keys=True)}  # one entry: of several, the file's order would vary
     content = save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata=metadata)
     partial = path.with_name(f"{path.name}.partial")
     with partial.open("wb") as file:
@@ -49,9 +49,9 @@ def read_tensors(path: Path, *, kind: str) -> tuple[dict[str, Tensor], dict[str,
             f"{path} cannot be read as tensors ({error}).",
             remedy="give a file that training wrote; if it was damaged, delete it and train again",
         ) from error
-    if metadata.get("kind") != kind:
+    if kind not in metadata:
         raise TrainingError(
             f"{path} is a safetensors file, but not one of kind {kind}.",
             remedy="give a file that training wrote with this version of the program",
         )
-    return tensors, json.loads(metadata["description"])
+    return tensors, json.loads(metadata[kind])

@@ -1,8 +1,9 @@
 """A Merkle tree over what a cohort holds, and proofs that a subject's channel is not in it (certificate.md section 5).
 
-One leaf for each row and present channel, sorted, so that two neighbours prove that nothing lies between them.
-Subjects and contents are HMACs under a key that is drawn for each manifest: without the key a leaf names nobody, and
-destroying the key unlinks it. It knows nothing of files or certificates; whoever verifies a proof uses `certs.merkle`.
+One leaf for each row and present channel, sorted, so that two neighbours prove that nothing lies between them. Contents
+are HMACs under a key that is drawn for each manifest; a subject's name is an HMAC under an opening of their own, which
+derives from that key. Without key or opening a leaf names nobody, and destroying the key unlinks it. It knows nothing
+of files or certificates; whoever verifies a proof uses `certs.absence`.
 """
 
 import bisect
@@ -18,7 +19,8 @@ from mbd.hashing import arrays_digest, canonical_json, inclusion_path, json_dige
 
 KEY_BYTES = 32
 
-_SUBJECT_DOMAIN = b"mbd manifest subject v1\0"
+_OPENING_DOMAIN = b"mbd manifest opening v2\0"
+_SUBJECT_DOMAIN = b"mbd manifest subject v2\0"
 _CONTENT_DOMAIN = b"mbd manifest content v1\0"
 
 
@@ -102,8 +104,12 @@ class Manifest:
         return tree_root(self._hashes).hex()
 
     def commitment(self, subject: str) -> str:
-        """A subject's name in this manifest: HMAC-SHA256(key, domain || subject), hex."""
-        return _commit(self.key, _SUBJECT_DOMAIN, subject.encode())
+        """A subject's name in this manifest: HMAC-SHA256(opening, domain || subject), hex."""
+        return _name(self.key, subject)
+
+    def opening(self, subject: str) -> bytes:
+        """What shows a person that a commitment is theirs, and tells nothing about anybody else; 32 bytes."""
+        return _opening(self.key, subject)
 
     def absence(self, subject: str, modality: Modality) -> AbsenceProof:
         """Proof that no revocable row of the subject, or of `EVERYONE`, has the channel.
@@ -150,7 +156,7 @@ def build_manifest(cohort: Cohort, key: bytes) -> Manifest:
         raise CohortError(
             f"A manifest key has {KEY_BYTES} bytes, not {len(key)}.", remedy="draw one with secrets.token_bytes"
         )
-    subjects = {name: _commit(key, _SUBJECT_DOMAIN, name.encode()) for name in cohort.subjects}
+    subjects = {name: _name(key, name) for name in cohort.subjects}
     leaves = [
         Leaf(
             partition=row.partition.value,
@@ -174,6 +180,14 @@ def _content(row: Row, modality: Modality, feature: Feature) -> str:
         "features": arrays_digest({modality.value: feature}),
     }
     return json_digest(content)
+
+
+def _opening(key: bytes, subject: str) -> bytes:
+    return hmac.digest(key, _OPENING_DOMAIN + subject.encode(), "sha256")
+
+
+def _name(key: bytes, subject: str) -> str:
+    return _commit(_opening(key, subject), _SUBJECT_DOMAIN, subject.encode())
 
 
 def _commit(key: bytes, domain: bytes, data: bytes) -> str:

@@ -29,13 +29,14 @@ from mbd.privacy.noise import NoiseSource
 ASSUMPTIONS = (
     "The backbone and every feature constant were made from public rows alone.",
     "The noise secret stays secret: the Gaussian is ChaCha20 output under it, taken as random.",
-    "The float64 Gaussian (53 uniform bits, rounded to a public grid) is taken as the real-valued Gaussian.",
+    "Each noise number, from 129 random bits in float64, is taken as a Gaussian rounded to a grid 2^-28 of sigma.",
+    "Features of withdrawn rows were computed again by the libraries and kind of processor that computed them first.",
     "Features and labels were rounded to the grid before anything else was computed from them.",
 )
 STATISTICS_EQUALITY = "statistics (G', c', n') = those of D' computed from scratch, bit for bit"
 PUBLIC_EQUALITY = "backbone and feature constants: functions of public rows alone, the same bits as before"
 UNCHANGED_EQUALITY = "heads without the revoked channels: their statistics, and so their weights, are the same bits"
-REFIT_EQUALITY = "updated heads: solved from nothing on (G', c') and released with fresh noise, as the comparator is"
+REFIT_EQUALITY = "updated heads: solved from nothing on (G', c'), with fresh noise of the comparator's own scale"
 
 
 def delete(
@@ -46,6 +47,7 @@ def delete(
     noise: NoiseSource,
     occasion: str,
     spent: Sequence[float],
+    salt: bytes,
 ) -> Outcome:
     """Remove the revoked channels' influence from a model.
 
@@ -55,10 +57,11 @@ def delete(
         revocation: what is withdrawn. Pairs that touch no training row change nothing: that is a result too.
         noise: the committed stream.
         occasion: the model line and the version to come; binds the noise to them.
-        spent: mu of every certified release of this line so far.
+        spent: mu of every certified deletion of this line so far.
+        salt: 32 fresh random bytes, for the new version's commitment to its statistics.
 
     Raises:
-        DeletionError: the model's statistics are not those of the cohort's training rows; nothing was released.
+        DeletionError: a refit found that the model's statistics are not those of the cohort's training rows.
         NotCertifiedError: a head's residual stayed above tau; nothing was released.
     """
     closure = cohort.closure(revocation.pairs)
@@ -80,16 +83,18 @@ def delete(
         policy=model.policy,
         noise=noise,
         purpose=f"{occasion}/{revocation.digest}",
+        commitment=down.statistics.commitment(salt),
         start=kept.heads if mechanism == "lattice-newton" else None,
     )
     return Outcome(
-        model=replace(kept, statistics=down.statistics, heads={**kept.heads, **released}),
+        model=replace(kept, statistics=down.statistics, salt=salt, heads={**kept.heads, **released.heads}),
         mechanism=mechanism,
-        guarantee=_guarantee(mechanism, released),
+        guarantee=_guarantee(mechanism, released.heads),
         updated=changed,
         unchanged=tuple(pattern for pattern in kept.layout.patterns if pattern not in changed),
         dropped=tuple(pattern for pattern in model.layout.patterns if pattern not in kept.layout.patterns),
         rows_touched=down.rows_touched,
+        released=released,
     )
 
 
@@ -114,7 +119,7 @@ def _choose(model: LatticeModel, changed: Sequence[ModalitySet], spent: Sequence
     if not changed:
         return "lattice-drop"
     policy = model.policy
-    after_this = compose([*spent, mu_of(policy.epsilon, policy.delta)])
+    after_this = compose([*spent, *[policy.head_mu] * len(changed)])
     return "lattice-newton" if after_this <= mu_of(policy.budget_epsilon, policy.delta) else "lattice-refit"
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 from mbd.cohort.cohort import Pair
 from mbd.cohort.modality import ModalitySet
 from mbd.lattice.model import LatticeModel
+from mbd.lattice.release import Released
 from mbd.privacy.guarantee import Guarantee
 
 Mechanism = Literal["lattice-newton", "lattice-refit", "lattice-drop"]
@@ -36,6 +37,7 @@ class Outcome:
         unchanged: heads whose statistics, and so whose weights, are the same bits as before.
         dropped: heads that no longer exist.
         rows_touched: rows whose features were taken out of the statistics.
+        released: how the updated heads were made; for the operator's eyes.
     """
 
     model: LatticeModel
@@ -45,3 +47,4 @@ class Outcome:
     unchanged: tuple[ModalitySet, ...]
     dropped: tuple[ModalitySet, ...]
     rows_touched: int
+    released: Released

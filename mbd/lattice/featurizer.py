@@ -10,6 +10,7 @@ million) is computed again from its row alone, and that result counts.
 Legend: N rows, D coordinates, F features of one channel, K outputs.
 """
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -31,6 +32,8 @@ FEATURE_BITS = 11
 CHUNK_ROWS = 256
 _SPREAD = 4.0  # standard deviations that fit into [-1, 1]
 _AMBIGUOUS = 2.0**-20  # grid steps around a rounding boundary; float64 embeddings differ by far less
+_LEAST_RAW_SPREAD = 1e-12  # a channel's own numbers have the same bits in every batch: only constants are left out
+_LEAST_LEARNED_SPREAD = 1e-3  # an embedding that hardly varies would be scaled until its last bits count
 
 
 @dataclass(frozen=True)
@@ -39,17 +42,18 @@ class Scaling:
 
     Attributes:
         centre: float64 [F], the mean over public training rows.
-        factor: float64 [F], 1 / (4 SD) over the same rows; 0 where a feature is constant.
+        factor: float64 [F], 1 / (4 SD) over the same rows; 0 where a feature hardly varies.
     """
 
     centre: FloatArray
     factor: FloatArray
 
     @classmethod
-    def fit(cls, values_NF: FloatArray) -> "Scaling":
-        """Centre and factor of public rows."""
+    def fit(cls, values_NF: FloatArray, *, least_spread: float) -> "Scaling":
+        """Centre and factor of public rows; a feature whose 4 SD are at most ``least_spread`` gets factor 0."""
         spread = _SPREAD * values_NF.std(axis=0)
-        return cls(values_NF.mean(axis=0), np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 1e-12))
+        factor = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > least_spread)
+        return cls(values_NF.mean(axis=0), factor)
 
     def __call__(self, values_NF: FloatArray) -> FloatArray:
         """The scaled and clipped values."""
@@ -79,7 +83,7 @@ class Featurizer:
         Raises:
             CohortError: a channel or a combination of channels that no public row has.
         """
-        backbone = backbone.double().eval()
+        backbone = copy.deepcopy(backbone).double().eval()  # the caller's weights stay as they were trained
         raw_widths = {modality: public.channels[modality].dim for modality in public.modalities}
         groups = group_names(raw_widths, backbone.embedding_dim)
         layout = Layout(raw_widths, backbone.embedding_dim, dict.fromkeys(groups, 1.0))
@@ -92,9 +96,11 @@ class Featurizer:
                     remedy="put rows with every combination of channels into the public partition",
                 )
             if block.raw:
-                scalings[f"{block.name}.raw"] = Scaling.fit(_channel(public, at, block))
+                scalings[f"{block.name}.raw"] = Scaling.fit(_channel(public, at, block), least_spread=_LEAST_RAW_SPREAD)
             if block.learned:
-                scalings[f"{block.name}.learned"] = Scaling.fit(_embedding(backbone, public, at, block.channels))
+                scalings[f"{block.name}.learned"] = Scaling.fit(
+                    _embedding(backbone, public, at, block.channels), least_spread=_LEAST_LEARNED_SPREAD
+                )
         return cls(backbone, layout, Grid(feature_bits, label_limit(public.task)), scalings)
 
     def with_layout(self, layout: Layout) -> "Featurizer":

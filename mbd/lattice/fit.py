@@ -1,6 +1,7 @@
 """Train the heads of a new model line on top of a public backbone. It chooses every constant on public rows."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from mbd.backbones.base import Backbone
 from mbd.cohort.cohort import Cohort, Partition, Split
@@ -23,6 +24,7 @@ def fit_lattice(
     policy: ReleasePolicy,
     noise: NoiseSource,
     purpose: str,
+    salt: bytes,
     on_progress: Callable[[float], None] | None = None,
 ) -> LatticeModel:
     """Constants and penalties from public rows, exact statistics of all training rows, released heads.
@@ -30,15 +32,24 @@ def fit_lattice(
     Args:
         backbone: trained on the public partition of this cohort.
         cohort: all splits; test rows are not read.
-        policy: the line's public constants.
+        policy: the line's public constants; ``heads`` is set here.
         noise: the committed stream.
         purpose: binds the noise to this occasion.
+        salt: 32 fresh random bytes, for the statistics' commitment.
         on_progress: called with the finished fraction.
     """
     public = cohort.where(partition=Partition.PUBLIC, split=Split.TRAIN)
     featurizer = select_penalties(Featurizer.fit(backbone, public), cohort, on_progress=on_progress)
     statistics = featurizer.statistics(training_rows(cohort))
-    heads = release_heads(
-        featurizer.layout, statistics, featurizer.layout.patterns, policy=policy, noise=noise, purpose=purpose
+    patterns = featurizer.layout.patterns
+    policy = replace(policy, heads=len(patterns))
+    released = release_heads(
+        featurizer.layout,
+        statistics,
+        patterns,
+        policy=policy,
+        noise=noise,
+        purpose=purpose,
+        commitment=statistics.commitment(salt),
     )
-    return LatticeModel(cohort.task, featurizer, statistics, heads, policy)
+    return LatticeModel(cohort.task, featurizer, statistics, salt, released.heads, policy)

@@ -12,8 +12,10 @@ It knows no request and no guarantee. Its folder holds five files, written once 
 
 import json
 import os
+import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from mbd.backbones.weights import load_backbone, save_backbone
 from mbd.cohort.cohort import Cohort, Task
 from mbd.cohort.modality import Modality, ModalitySet, parse_modality, parse_pattern, pattern_name
 from mbd.errors import TrainingError
-from mbd.hashing import canonical_json, file_digest
+from mbd.hashing import canonical_json, file_digest, json_digest
 from mbd.lattice.featurizer import Featurizer, Scaling
 from mbd.lattice.layout import Layout
 from mbd.lattice.release import Head, ReleasePolicy
@@ -57,6 +59,7 @@ class LatticeModel:
         task: what is predicted.
         featurizer: the public map from rows to integers.
         statistics: exact G, c, n of the rows the heads know.
+        salt: 32 random bytes of this version, under which the statistics are committed to; it dies with their file.
         heads: one released head per availability pattern.
         policy: the line's public constants.
     """
@@ -64,6 +67,7 @@ class LatticeModel:
     task: Task
     featurizer: Featurizer
     statistics: Statistics
+    salt: bytes = field(repr=False)
     heads: Mapping[ModalitySet, Head]
     policy: ReleasePolicy
 
@@ -71,6 +75,11 @@ class LatticeModel:
     def layout(self) -> Layout:
         """What each coordinate means."""
         return self.featurizer.layout
+
+    @property
+    def commitment(self) -> str:
+        """The salted commitment (hex) to the statistics."""
+        return self.statistics.commitment(self.salt)
 
     def predict(self, cohort: Cohort) -> Predictions:
         """Each row by the head of the channels it has; channels without a block in force are not read."""
@@ -121,12 +130,19 @@ def save_model(model: LatticeModel, folder: Path, *, cohort_root: str) -> Saved:
     scalings = model.featurizer.scalings
     constants = {f"{name}.{part}": getattr(s, part) for name, s in scalings.items() for part in ("centre", "factor")}
     weights = {pattern_name(pattern): head.weights_DK for pattern, head in model.heads.items()}
-    for name, arrays in (("constants", constants), ("statistics", model.statistics.arrays()), ("heads", weights)):
+    for name, arrays in (
+        ("constants", constants),
+        ("statistics", model.statistics.arrays() | {"salt": np.frombuffer(model.salt, np.uint8)}),
+        ("heads", weights),
+    ):
         contiguous = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
-        (partial / f"{name}.safetensors").write_bytes(save(contiguous))
+        _write(partial / f"{name}.safetensors", save(contiguous))
     digests = {name: file_digest(partial / name) for name in PARTS}
-    (partial / "model.json").write_bytes(canonical_json(_describe(model) | {"cohort": cohort_root, "files": digests}))
+    about = _describe(model) | {"cohort": cohort_root, "files": digests}
+    _write(partial / "model.json", canonical_json(about))
+    sync_folder(partial)
     partial.rename(folder)
+    sync_folder(folder.parent)
     return Saved(folder, digests | {"model.json": file_digest(folder / "model.json")})
 
 
@@ -145,7 +161,7 @@ def load_model(folder: Path) -> LatticeModel:
                 f"The model in {folder} is not the one its model.json describes: {', '.join(damaged) or 'format'}.",
                 remedy="restore the folder from a backup; its files are never changed after they are written",
             )
-        constants, statistics, weights = (load_file(folder / name) for name in PARTS[1:])
+        constants, statistics, weights = (_read(folder / name) for name in PARTS[1:])
     except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise TrainingError(
             f"The model in {folder} cannot be read ({error}).", remedy="restore the folder from a backup"
@@ -159,6 +175,7 @@ def load_model(folder: Path) -> LatticeModel:
         task=Task(**(task | {"classes": tuple(task["classes"]), "label_derived_from": modalities})),
         featurizer=Featurizer(backbone, layout, Grid(**about["grid"]), scalings),
         statistics=Statistics.from_arrays(statistics),
+        salt=statistics["salt"].tobytes(),
         heads={parse_pattern(name): Head(weights[name], **about["heads"][name]) for name in about["heads"]},
         policy=ReleasePolicy(**about["policy"]),
     )
@@ -179,5 +196,33 @@ def _describe(model: LatticeModel) -> dict[str, Any]:
         "grid": asdict(model.featurizer.grid),
         "policy": asdict(model.policy),
         "heads": heads,
-        "statistics": model.statistics.digest,
+        "statistics": model.commitment,
+        "environment": environment_digest(),
     }
+
+
+def environment_digest() -> str:
+    """SHA-256 (hex) over the interpreter, the kind of processor and the libraries whose arithmetic makes features."""
+    versions = {name: metadata.version(name).partition("+")[0] for name in ("numpy", "scipy", "torch")}
+    return json_digest({"python": platform.python_version(), "machine": platform.machine(), **versions})
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on disk when this returns."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read(path: Path) -> dict[str, NDArray[Any]]:
+    """Arrays copied out of the file's buffer: misaligned memory gives other last bits for equal numbers."""
+    return {name: array.copy() for name, array in load_file(path).items()}
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

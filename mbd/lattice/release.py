@@ -1,27 +1,28 @@
-"""From statistics to released heads: solve, certify, hide. What it returns may be published; nothing else leaves.
+"""From statistics to released heads: solve, certify, hide. What `Released.heads` holds may be published; nothing else.
 
 The un-noised solution and the noise exist only inside `release_heads` and are gone when it returns.
-Source: docs/guarantees.md, "Release".
+Source: docs/guarantees.md, Claim 3.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mbd.cohort.modality import ModalitySet, pattern_name
+from mbd.errors import NotCertifiedError
 from mbd.hashing import arrays_digest, canonical_json
 from mbd.lattice.layout import Layout
-from mbd.lattice.solve import Solution, solve
+from mbd.lattice.solve import Solution, residual, solve
 from mbd.lattice.statistics import Statistics
 from mbd.privacy.gaussian import mu_of, sigma_for
 from mbd.privacy.noise import NoiseSource
 
 FloatArray = NDArray[np.float64]
 
-_GRID_BITS_BELOW_SIGMA = 32
+_GRID_BITS_BELOW_SIGMA = 28
 
 
 @dataclass(frozen=True)
@@ -30,15 +31,23 @@ class ReleasePolicy:
 
     Attributes:
         tau: the bound of every released head's residual.
-        epsilon: what one deletion's releases are calibrated to, at ``delta``.
+        epsilon: what releasing all heads of the line together is calibrated to, at ``delta``.
         delta: the delta of every statement.
         budget_epsilon: the composed epsilon at ``delta`` that the line may reach before deletions become refits.
+        heads: how many heads the line began with. Each has the same mu for ever, so that a deletion, which releases
+            some of them again, uses the very noise scale that training on D' from the start would use.
     """
 
     tau: float = 1e-6
     epsilon: float = 0.1
     delta: float = 1e-9
     budget_epsilon: float = 1.0
+    heads: int = 7
+
+    @property
+    def head_mu(self) -> float:
+        """The mu of every single head."""
+        return mu_of(self.epsilon, self.delta) / math.sqrt(self.heads)
 
 
 @dataclass(frozen=True)
@@ -46,20 +55,32 @@ class Head:
     """Released weights of one availability pattern.
 
     Attributes:
-        weights_DK: float64 [D, K], solution plus noise.
+        weights_DK: float64 [D, K], solution plus noise, on a public grid.
         sigma: the noise's standard deviation.
         mu: sensitivity / sigma.
-        residual_bound: of the solution before noise, rounding included; at most tau.
-        candidates: coordinates that the solve moved.
         context: what keyed the noise stream, for an auditor's replay.
     """
 
     weights_DK: FloatArray
     sigma: float
     mu: float
-    residual_bound: float
-    candidates: int
     context: str
+
+
+@dataclass(frozen=True)
+class Released:
+    """Heads, and what the operator may want to know about their making.
+
+    Attributes:
+        heads: may be published.
+        residual_bounds: of each solution before noise, rounding included, at most tau. Not for publication: the
+            guarantee is about weights plus noise, and these numbers carry no noise.
+        candidates: coordinates that each solve moved. Not for publication either.
+    """
+
+    heads: Mapping[ModalitySet, Head] = field(default_factory=dict)
+    residual_bounds: Mapping[ModalitySet, float] = field(default_factory=dict)
+    candidates: Mapping[ModalitySet, int] = field(default_factory=dict)
 
 
 def sensitivity(layout: Layout, policy: ReleasePolicy) -> float:
@@ -75,9 +96,10 @@ def release_heads(
     policy: ReleasePolicy,
     noise: NoiseSource,
     purpose: str,
+    commitment: str,
     start: Mapping[ModalitySet, Head] | None = None,
-) -> dict[ModalitySet, Head]:
-    """Solve and release these heads together: jointly mu_of(epsilon, delta)-GDP around the exact minimisers.
+) -> Released:
+    """Solve and release these heads: each is head_mu-GDP around the exact minimiser.
 
     Args:
         layout: coordinates and penalties.
@@ -87,29 +109,33 @@ def release_heads(
         noise: the committed stream.
         purpose: binds the noise to its occasion (request, model line, version). The statistics, the start and the
             calibration are bound as well: two different means never share one stream.
+        commitment: the statistics' salted commitment, which names them in the context.
         start: released heads to start Newton from; None solves from nothing.
 
     Raises:
         NotCertifiedError: tau lies under the rounding floor; nothing is released.
     """
-    delta_2 = sensitivity(layout, policy)
-    mu = mu_of(policy.epsilon, policy.delta) / np.sqrt(max(len(patterns), 1))
-    sigma = sigma_for(delta_2, float(mu))
-    heads = {}
+    sigma = sigma_for(sensitivity(layout, policy), policy.head_mu)
+    heads, bounds, candidates = {}, {}, {}
     for pattern in patterns:
         begin = start[pattern].weights_DK if start is not None else None
         solution = solve_head(layout, statistics, pattern, policy=policy, start_DK=begin)
-        context = {
-            "purpose": purpose,
-            "head": pattern_name(pattern),
-            "statistics": statistics.digest,
-            "start": arrays_digest({"weights": begin}) if begin is not None else None,
-            "layout": layout.as_json(),
-            "tau": policy.tau,
-            "sigma": sigma,
-        }
-        heads[pattern] = _hide(solution, sigma, float(mu), noise, canonical_json(context))
-    return heads
+        context = canonical_json(
+            {
+                "purpose": purpose,
+                "head": pattern_name(pattern),
+                "statistics": commitment,
+                "start": arrays_digest({"weights": begin}) if begin is not None else None,
+                "layout": layout.as_json(),
+                "tau": policy.tau,
+                "sigma": sigma,
+            }
+        )
+        shape = solution.weights_DK.shape
+        released_DK = solution.weights_DK + _noise_on_grid(context, shape, sigma, noise)
+        heads[pattern] = Head(released_DK, sigma, policy.head_mu, context.decode())
+        bounds[pattern], candidates[pattern] = solution.residual_bound, solution.candidates
+    return Released(heads, bounds, candidates)
 
 
 def solve_head(
@@ -120,9 +146,23 @@ def solve_head(
     policy: ReleasePolicy,
     start_DK: FloatArray | None = None,
 ) -> Solution:
-    """The certified, un-noised solution of one head: a secret of whoever computes it."""
+    """The certified, un-noised solution of one head, on the release grid: a secret of whoever computes it.
+
+    Solution and noise are both integers on one grid, 2^-28 of sigma, so their float64 sum is exact: the release is
+    the continuous Gaussian mechanism around a grid point, rounded, and rounding is post-processing. No low bits
+    betray the mean (Mironov 2012). The residual is certified for the grid point itself.
+    """
     matrix_DD, moment_DK = normal_equations(layout, statistics, pattern)
-    return solve(matrix_DD, moment_DK, tau=policy.tau, start_DK=start_DK)
+    found = solve(matrix_DD, moment_DK, tau=policy.tau, start_DK=start_DK)
+    step = _step(sigma_for(sensitivity(layout, policy), policy.head_mu))
+    on_grid_DK = np.rint(found.weights_DK / step) * step
+    _, bound = residual(matrix_DD, moment_DK, on_grid_DK)
+    if not bound <= policy.tau:
+        raise NotCertifiedError(
+            f"On the release grid the residual is bounded by {bound:.3g}, above tau = {policy.tau:g}.",
+            remedy="train the model line with a larger tau (MBD_TAU); nothing was released",
+        )
+    return Solution(on_grid_DK, bound, found.candidates)
 
 
 def normal_equations(layout: Layout, statistics: Statistics, pattern: ModalitySet) -> tuple[FloatArray, FloatArray]:
@@ -135,24 +175,16 @@ def normal_equations(layout: Layout, statistics: Statistics, pattern: ModalitySe
 
 
 def remove_noise(head: Head, noise: NoiseSource) -> FloatArray:
-    """The solution under a released head, float64 [D, K]: what a chartered auditor who is shown the secret computes.
-
-    It differs from the solved weights by the rounding of the release grid, 2^-32 of sigma.
-    """
-    return head.weights_DK - head.sigma * _draw(head.context.encode(), head.weights_DK.shape, noise)
+    """The solution under a released head, bit for bit: what a chartered auditor who is shown the secret computes."""
+    return head.weights_DK - _noise_on_grid(head.context.encode(), head.weights_DK.shape, head.sigma, noise)
 
 
-def _hide(solution: Solution, sigma: float, mu: float, noise: NoiseSource, context: bytes) -> Head:
-    """Add the Gaussian over all coordinates, then round to a public grid 2^32 times finer than sigma.
-
-    The rounding is post-processing: it costs no privacy, and it removes the low bits through which floating-point
-    samplers have leaked (Mironov 2012).
-    """
-    drawn_DK = _draw(context, solution.weights_DK.shape, noise)
-    step = 2.0 ** (np.floor(np.log2(sigma)) - _GRID_BITS_BELOW_SIGMA)
-    released_DK = np.rint((solution.weights_DK + sigma * drawn_DK) / step) * step
-    return Head(released_DK, sigma, mu, solution.residual_bound, solution.candidates, context.decode())
+def _noise_on_grid(context: bytes, shape: tuple[int, ...], sigma: float, noise: NoiseSource) -> FloatArray:
+    step = _step(sigma)
+    drawn = noise.standard_normal(context, math.prod(shape)).reshape(shape)
+    return np.asarray(np.rint(sigma * drawn / step) * step)
 
 
-def _draw(context: bytes, shape: tuple[int, ...], noise: NoiseSource) -> FloatArray:
-    return noise.standard_normal(context, math.prod(shape)).reshape(shape)
+def _step(sigma: float) -> float:
+    """The release grid: a power of two, 2^-28 of sigma or a little less."""
+    return float(2.0 ** (math.floor(math.log2(sigma)) - _GRID_BITS_BELOW_SIGMA))

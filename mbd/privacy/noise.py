@@ -17,7 +17,7 @@ from scipy.special import ndtri
 
 from mbd.errors import PrivacyError
 
-ALGORITHM = "chacha20-hkdf-sha256-ndtri53"
+ALGORITHM = "chacha20-hkdf-sha256-sign-ndtri128"
 SECRET_BYTES = 32
 _COMMITMENT_LABEL = b"mbd noise commitment v1\0"
 _KEY_LABEL = b"mbd noise stream v1\0"
@@ -53,15 +53,14 @@ class NoiseSource:
         """The first ``count`` numbers of the stream that belongs to ``context``, float64 [count].
 
         The context must name everything that determines the mean which the noise hides: two releases with
-        different means and one context would cancel their noise. 53 random bits make one number by the
-        inverse normal distribution function, so no number lies further out than 8.3.
+        different means and one context would cancel their noise. 17 bytes make one number: a sign, and 128 bits
+        that fix its half-tail, so that neighbouring values lie within float64's rounding of each other everywhere,
+        far out in the tails as well.
         """
-        key = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=_KEY_LABEL + context).derive(
-            self.secret
-        )
-        stream = (
-            Cipher(algorithms.ChaCha20(key, b"\0" * 16), mode=None).encryptor().update(b"\0" * (8 * count))
-        )
-        mantissas = np.frombuffer(stream, dtype="<u8") >> np.uint64(11)
-        uniform = (mantissas.astype(np.float64) + 0.5) * 2.0**-53
-        return np.asarray(ndtri(uniform), dtype=np.float64)
+        key = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=_KEY_LABEL + context).derive(self.secret)
+        stream = Cipher(algorithms.ChaCha20(key, b"\0" * 16), mode=None).encryptor().update(b"\0" * (17 * count))
+        drawn = np.frombuffer(stream, dtype=np.dtype([("sign", "u1"), ("high", "<u8"), ("low", "<u8")]))
+        high, low = drawn["high"].astype(np.float64), drawn["low"].astype(np.float64)
+        half_tail = (high * 2.0**64 + low + 0.5) * 2.0**-129  # in (0, 1/2], with full relative precision
+        magnitude = -np.asarray(ndtri(half_tail), dtype=np.float64)
+        return np.where(drawn["sign"] & 1, magnitude, -magnitude)

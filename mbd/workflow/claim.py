@@ -3,11 +3,9 @@
 It decides nothing: the guarantee comes from the mechanism, the digests from the files, the proofs from the manifest.
 """
 
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,17 +13,15 @@ from certs import statement as wire
 from mbd import __version__
 from mbd.cohort.cohort import EVERYONE, Cohort, Pair
 from mbd.cohort.manifest import Manifest
-from mbd.cohort.modality import in_order, pattern_name
+from mbd.cohort.modality import Modality, in_order, pattern_name
 from mbd.deletion.outcome import Outcome
 from mbd.hashing import file_digest, json_digest
-from mbd.lattice.model import LatticeModel, Saved
+from mbd.lattice.model import LatticeModel, Saved, environment_digest
 from mbd.lattice.release import ReleasePolicy, sensitivity
 from mbd.lattice.statistics import LABEL_BITS
 from mbd.privacy.gaussian import compose, epsilon_of
 from mbd.privacy.guarantee import Certified, Empirical, Exact
 from mbd.privacy.noise import ALGORITHM
-
-_LIBRARIES = ("numpy", "scipy", "torch", "cryptography")
 
 
 @dataclass(frozen=True)
@@ -87,7 +83,6 @@ def deletion_statement(
     *,
     line: str,
     request: Request,
-    commitments: Sequence[str],
     before: Version,
     after: Version,
     outcome: Outcome,
@@ -101,7 +96,6 @@ def deletion_statement(
     Args:
         line: the model line.
         request: what was asked.
-        commitments: one HMAC (hex) for each person of the request.
         before: the version that the deletion started from.
         after: the version that it made.
         outcome: what the mechanism returned.
@@ -110,15 +104,18 @@ def deletion_statement(
         spent: mu of every earlier certified deletion of the line.
         deleted_at: when the new version was finished.
     """
-    closure = sorted(before.cohort.closure(request.pairs))
+    closure = before.cohort.closure(request.pairs)
+    people = sorted({subject for subject, _ in closure} - {EVERYONE})
+    scope = _scope(request.pairs, closure, before.cohort)
+    absent = closure if scope.kind != "subject" else closure | {(person, m) for person in people for m in Modality}
     predicate = wire.ModalityDeletion(
         request=wire.Request(
             digest=request.digest,
             regime=request.regime,
             requested_at=request.requested_at,
-            scope=_scope(request.pairs, before.cohort),
+            scope=scope,
         ),
-        subject_commitments=tuple(commitments),
+        subject_commitments=tuple(after.manifest.commitment(person) for person in people),
         lineage=wire.Lineage(
             model_line=line,
             version=after.number,
@@ -135,17 +132,18 @@ def deletion_statement(
             manifest_after=_manifest(after.manifest),
             absence=tuple(
                 wire.AbsenceProof.model_validate(after.manifest.absence(subject, modality))
-                for subject, modality in closure
+                for subject, modality in sorted(absent)
             ),
         ),
         statistics=wire.Statistics(
-            digest_before=before.model.statistics.digest,
-            digest_after=after.model.statistics.digest,
+            digest_before=before.model.commitment,
+            digest_after=after.model.commitment,
             feature_bits=after.model.featurizer.grid.feature_bits,
             label_bits=LABEL_BITS,
+            label_limit=after.model.featurizer.grid.label_limit,
             rows_after=after.model.statistics.rows,
             bound="2^53",
-            untouched=_untouched(closure, outcome),
+            untouched=_untouched(absent, outcome),
         ),
         procedure=_procedure(outcome, provenance, noise),
         guarantee=_guarantee(outcome, before.model.policy, spent),
@@ -164,6 +162,7 @@ def not_covered(cohort: Cohort, pairs: frozenset[Pair]) -> tuple[str, ...]:
         "Copies of earlier releases that someone kept: comparing an old and a new release can reveal removed rows.",
         "Predictions that were served before the deletion.",
         "Copies of the data outside of this service.",
+        "Other model lines: each one's certificates count its own releases, and both together reveal more than one.",
     ]
     sentences += [
         f"The {modality.value} channel: it was derived from {' and '.join(sorted(sources))}, "
@@ -181,12 +180,6 @@ def not_covered(cohort: Cohort, pairs: frozenset[Pair]) -> tuple[str, ...]:
     return tuple(sentences)
 
 
-def environment_digest() -> str:
-    """SHA-256 (hex) over the interpreter, the processor kind and the libraries whose arithmetic counts."""
-    versions = {name: metadata.version(name).partition("+")[0] for name in _LIBRARIES}
-    return json_digest({"python": platform.python_version(), "machine": platform.machine(), **versions})
-
-
 def source_digest() -> str:
     """SHA-256 (hex) over every Python source file of this program, by path."""
     files: dict[str, str] = {}
@@ -199,25 +192,29 @@ def source_digest() -> str:
     return json_digest(files)
 
 
-def _scope(pairs: frozenset[Pair], cohort: Cohort) -> wire.Scope:
+def _scope(pairs: frozenset[Pair], closure: frozenset[Pair], cohort: Cohort) -> wire.Scope:
     subjects = {subject for subject, _ in pairs}
     modalities = in_order(modality for _, modality in pairs)
     if subjects == {EVERYONE} and len(modalities) == 1:
         kind = "modality"
     elif EVERYONE in subjects or len(subjects) > 1:
         kind = "several"
-    elif len(modalities) == 1:
-        kind = "subject-modality"
-    elif cohort.where(subject=next(iter(subjects))).presence.any(axis=0).sum() <= len(modalities):
+    elif _all_of(next(iter(subjects)), cohort) <= {modality for _, modality in closure}:
         kind = "subject"
     else:
-        kind = "several"
+        kind = "subject-modality" if len(modalities) == 1 else "several"
     return wire.Scope.model_validate({"kind": kind, "modalities": tuple(m.value for m in modalities)})
 
 
-def _untouched(closure: Sequence[Pair], outcome: Outcome) -> tuple[wire.Modality, ...]:
-    unchanged = set(outcome.unchanged)
-    return tuple(m.value for m in in_order(modality for _, modality in closure) if frozenset([m]) in unchanged)
+def _all_of(subject: str, cohort: Cohort) -> frozenset[Modality]:
+    mine = cohort.where(subject=subject)
+    return frozenset().union(*(mine.present(i) for i in range(len(mine))))
+
+
+def _untouched(absent: frozenset[Pair], outcome: Outcome) -> tuple[wire.Modality, ...]:
+    """The withdrawn modalities whose own head neither changed nor went: no training row held a withdrawn channel."""
+    touched = {*outcome.updated, *outcome.dropped}
+    return tuple(m.value for m in in_order(modality for _, modality in absent) if frozenset([m]) not in touched)
 
 
 def _procedure(outcome: Outcome, provenance: Provenance, noise: Noise) -> wire.Procedure:
@@ -230,9 +227,7 @@ def _procedure(outcome: Outcome, provenance: Provenance, noise: Noise) -> wire.P
             wire.UpdatedHead.model_validate(
                 {
                     "head": pattern_name(pattern),
-                    "residual_bound": head.residual_bound,
                     "coordinates": len(head.weights_DK),
-                    "candidates": head.candidates,
                     "sensitivity": delta_2,
                     "sigma": head.sigma,
                     "mu": head.mu,

@@ -14,12 +14,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from certs import checkpoint as checkpoints
 from certs.checkpoint import NoteKey
 from certs.key_files import load_signer, save_signer
 from certs.keys import EcdsaP256Signer, Ed25519Signer, PublicKey
 from certs.trusted_root import TrustedLog, TrustedRoot, TrustedSigner, ValidFor, build_trusted_root, parse
 from mbd.errors import SettingsError
+from mbd.lattice.model import sync_folder
 from mbd.privacy.noise import SECRET_BYTES, NoiseSource
+from mbd.records.ledger import TreeHead
 
 _SUBJECT_DOMAIN = b"mbd subject key v1\0"
 
@@ -62,6 +65,15 @@ class Keyring:
         """What is published, parsed."""
         return parse(self.trusted_root)
 
+    def read_checkpoint(self, note: str) -> TreeHead:
+        """The head that a checkpoint of ours signs.
+
+        Raises:
+            CertificateError: it is not a checkpoint that this deployment's log key signed.
+        """
+        checkpoint, _ = checkpoints.verify(note, [self.note_key])
+        return TreeHead(checkpoint.size, checkpoint.root)
+
 
 def create_keyring(home: Path, *, origin: str, passphrase: bytes | None, now: datetime) -> Keyring:
     """Make all keys of a new deployment and publish their public halves.
@@ -73,9 +85,12 @@ def create_keyring(home: Path, *, origin: str, passphrase: bytes | None, now: da
         SettingsError: there are keys already.
     """
     keys, published = home / "keys", home / "published"
-    if keys.exists():
-        raise SettingsError(f"There are keys in {keys} already.", remedy="use them; keys are never overwritten")
-    keys.mkdir(mode=0o700, parents=True)
+    try:
+        keys.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        raise SettingsError(
+            f"There are keys in {keys} already.", remedy="use them; keys are never overwritten"
+        ) from None
     published.mkdir(exist_ok=True)
     certificate, log = EcdsaP256Signer.generate(), Ed25519Signer.generate()
     save_signer(keys / "certificate.pem", certificate, passphrase=passphrase)
@@ -130,6 +145,7 @@ def write_durably(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+    sync_folder(path.parent)
 
 
 def _write_secret(path: Path, secret: bytes) -> None:

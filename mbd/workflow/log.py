@@ -16,9 +16,9 @@ from mbd.errors import LedgerError
 from mbd.privacy.noise import ALGORITHM
 from mbd.records import commitments, ledger
 from mbd.records.database import begin_locked, begin_snapshot
-from mbd.records.ledger import Appended, Checkpoint, TreeHead
+from mbd.records.ledger import Appended, Checkpoint
 from mbd.workflow.keyring import Keyring, write_durably
-from mbd.workflow.system import System
+from mbd.workflow.system import System, refuse_rollback
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,6 @@ class Evidence:
 def append_envelope(connection: Connection, envelope: Envelope, keyring: Keyring) -> Appended:
     """Append a signed envelope's leaf, in the caller's locked transaction."""
     return ledger.append(connection, entry.leaf(envelope, keyring.certificate_key))
-
-
-def refuse_rollback(system: System, connection: Connection) -> None:
-    """Hold the log against the checkpoint that is kept outside the database.
-
-    Raises:
-        LedgerError: the database is behind it or forked from it (an old backup was restored), or it was not ours.
-    """
-    if system.checkpoint_path.exists():
-        remembered = verify_note(system.keyring, system.checkpoint_path.read_text())
-        ledger.check_not_behind(connection, remembered)
 
 
 def sign_checkpoint(system: System) -> Checkpoint:
@@ -99,6 +88,7 @@ def commit_to_noise(system: System) -> None:
     keyring, published = system.keyring, system.home / "published"
     envelope_path, bundle_path = published / "noise-commitment.dsse.json", published / "noise-commitment.sigstore.json"
     with begin_locked(system.engine) as connection:
+        refuse_rollback(system, connection)
         known = commitments.noise_commitment(connection)
         if known is None:
             now = system.clock()
@@ -121,9 +111,3 @@ def commit_to_noise(system: System) -> None:
         with begin_snapshot(system.engine) as connection:
             proof = evidence(connection, envelope, known.leaf_index, signed, keyring)
         write_durably(bundle_path, proof.bundle)
-
-
-def verify_note(keyring: Keyring, note: str) -> TreeHead:
-    """The head that a note of ours signs; raises when it does not."""
-    checkpoint, _ = checkpoints.verify(note, [keyring.note_key])
-    return TreeHead(checkpoint.size, checkpoint.root)

@@ -38,10 +38,12 @@ def register_line(
     """A new line's version 1, with the cohort and its public part, the backbone and the statistics it came from."""
     backbone = saved.digests["backbone.safetensors"]
     attributes = {"recipe_digest": transcript.recipe_digest, "transcript_digest": transcript.digest}
-    public = Node(Kind.PUBLIC_COHORT, transcript.data_digest, transcript.data_digest, f"{cohort.name}, public rows", now)
+    public = Node(
+        Kind.PUBLIC_COHORT, transcript.data_digest, transcript.data_digest, f"{cohort.name}, public rows", now
+    )
     whole = Node(Kind.COHORT, manifest.root, manifest.root, cohort.name, now, {"rows": len(cohort)})
     network = Node(Kind.BACKBONE, backbone, backbone, f"{transcript.recipe['backbone']} of {line}", now, attributes)
-    sums = Node(Kind.STATISTICS, model.statistics.digest, model.statistics.digest, f"statistics of {line}", now)
+    sums = Node(Kind.STATISTICS, model.commitment, model.commitment, f"statistics of {line}", now)
     for node in (public, whole, network, sums):
         lineage.add_node(connection, node)
     lineage.add_edge(connection, network.id, public.id, Role.COMPUTED_FROM)
@@ -57,7 +59,7 @@ def register_line(
             parent_version=None,
             guarantee_class=None,
             backbone=backbone,
-            statistics=model.statistics.digest,
+            statistics=model.commitment,
             cohort=manifest.root,
             created_at=now,
         ),

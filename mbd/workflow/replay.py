@@ -7,13 +7,11 @@ tool; everyone else uses `certs.verification`. It changes nothing.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
-from certs.statement import DeletionStatement, ModalityDeletion, UpdatedHead
+from certs.statement import DeletionStatement, ModalityDeletion
 from certs.verification import Verified, verify
 from mbd.cohort import folder
 from mbd.cohort.cohort import Cohort
-from mbd.cohort.modality import parse_pattern
+from mbd.cohort.modality import ModalitySet, pattern_name
 from mbd.errors import DeletionError
 from mbd.hashing import file_digest
 from mbd.lattice.fit import training_rows
@@ -21,7 +19,7 @@ from mbd.lattice.model import LatticeModel, load_model
 from mbd.lattice.release import normal_equations, remove_noise, sensitivity
 from mbd.lattice.solve import residual
 from mbd.lattice.statistics import Statistics
-from mbd.privacy.gaussian import mu_of, sigma_for
+from mbd.privacy.gaussian import sigma_for
 from mbd.workflow.system import System
 
 OnCheck = Callable[[str], None]
@@ -103,36 +101,44 @@ def _checks(system: System, statement: DeletionStatement) -> Iterator[Check]:
 
     model = load_model(model_folder)
     statistics = _recompute(model, cohort)
-    same = statistics.digest == predicate.statistics.digest_after == model.statistics.digest
-    yield Check("statistics of D'", same, f"{statistics.rows} rows summed anew, digest {statistics.digest[:16]}")
+    commitment = statistics.commitment(model.salt)
+    same = statistics == model.statistics and commitment == predicate.statistics.digest_after
+    yield Check("statistics of D'", same, f"{statistics.rows} rows summed anew, commitment {commitment[:16]}")
+    yield _heads(model, predicate)
     yield _sigma(model, predicate)
     noise = predicate.procedure.noise
     if noise is not None:
         matches = system.keyring.noise.matches(noise.commitment)
         yield Check("noise commitment", matches, "the secret is the one committed to" if matches else "another secret")
-        for head in predicate.procedure.updated:
-            yield _residual(system, model, statistics, head, predicate.procedure.tau)
+    for pattern in model.layout.patterns:
+        yield _residual(system, model, statistics, pattern)
 
 
 def _recompute(model: LatticeModel, cohort: Cohort) -> Statistics:
     return model.featurizer.statistics(training_rows(cohort).restrict(model.layout.modalities))
 
 
+def _heads(model: LatticeModel, predicate: ModalityDeletion) -> Check:
+    """The heads that the certificate lists are all the heads that there are."""
+    procedure = predicate.procedure
+    listed = sorted([*procedure.unchanged, *(head.head for head in procedure.updated)])
+    there = sorted(pattern_name(pattern) for pattern in model.heads)
+    return Check("list of heads", listed == there, f"the model has {', '.join(there)}")
+
+
 def _sigma(model: LatticeModel, predicate: ModalityDeletion) -> Check:
-    updated = predicate.procedure.updated
-    if not updated:
-        return Check("sigma", True, "no head was released, so no noise was drawn")
+    """Every head's noise scale, recomputed from the line's public constants."""
     delta_2 = sensitivity(model.layout, model.policy)
-    mu = mu_of(model.policy.epsilon, model.policy.delta) / np.sqrt(len(updated))
-    sigma = sigma_for(delta_2, float(mu))
-    right = all((head.sensitivity, head.sigma) == (delta_2, sigma) for head in updated)
-    return Check("sigma", right, f"{sigma:.6g} from epsilon {model.policy.epsilon:g}, Delta {delta_2:g}")
+    sigma = sigma_for(delta_2, model.policy.head_mu)
+    heads = all(head.sigma == sigma for head in model.heads.values())
+    claimed = all((head.sensitivity, head.sigma) == (delta_2, sigma) for head in predicate.procedure.updated)
+    return Check("sigma", heads and claimed, f"{sigma:.6g} from Delta {delta_2:g} and mu {model.policy.head_mu:.4g}")
 
 
-def _residual(system: System, model: LatticeModel, statistics: Statistics, head: UpdatedHead, tau: float) -> Check:
+def _residual(system: System, model: LatticeModel, statistics: Statistics, pattern: ModalitySet) -> Check:
     """Subtract the replayed noise and hold the residual of what is left, over all coordinates, against tau."""
-    pattern = parse_pattern(head.head)
     mean_DK = remove_noise(model.heads[pattern], system.keyring.noise)
     matrix_DD, moment_DK = normal_equations(model.layout, statistics, pattern)
     _, bound = residual(matrix_DD, moment_DK, mean_DK)
-    return Check(f"residual of head {head.head}", bound <= tau, f"at most {bound:.3g}, tau {tau:g}")
+    tau = model.policy.tau
+    return Check(f"residual of head {pattern_name(pattern)}", bound <= tau, f"at most {bound:.3g}, tau {tau:g}")

@@ -5,7 +5,7 @@ steps, and what a step had finished is found, not done again. One transaction ma
 new version and the charge to the budget real together; before it nothing is visible, after it only files are left.
 """
 
-import hmac
+import json
 import secrets
 import shutil
 import time
@@ -15,9 +15,10 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
+from certs import rules
 from certs.dsse import Envelope, sign
-from certs.errors import Code
-from certs.statement import to_payload
+from certs.errors import CertificateError, Code
+from certs.statement import DeletionStatement, to_payload
 from mbd.cohort import folder
 from mbd.cohort.cohort import EVERYONE, Cohort, Pair, Partition
 from mbd.cohort.manifest import KEY_BYTES
@@ -25,11 +26,12 @@ from mbd.cohort.modality import Modality, in_order
 from mbd.deletion import lattice
 from mbd.deletion.outcome import Outcome
 from mbd.deletion.outcome import Revocation as Withdrawal
-from mbd.errors import NothingToDeleteError, UnknownSubjectError
+from mbd.errors import DeletionError, MbdError, NothingToDeleteError, UnknownSubjectError
 from mbd.hashing import file_digest, json_digest
-from mbd.lattice.model import PARTS, Saved, load_model, save_model
+from mbd.lattice.fit import training_rows
+from mbd.lattice.model import PARTS, Saved, environment_digest, save_model
 from mbd.privacy.gaussian import compose
-from mbd.records import certificates, commitments, lineage, models, requests
+from mbd.records import certificates, commitments, ledger, lineage, models, requests
 from mbd.records.certificates import Certificate
 from mbd.records.database import begin_locked, begin_snapshot
 from mbd.records.lineage import Kind, node_id
@@ -39,14 +41,12 @@ from mbd.records.suppression import Channel, suppress
 from mbd.workflow import claim
 from mbd.workflow.claim import Noise, Provenance, Request, Version
 from mbd.workflow.keyring import write_durably
-from mbd.workflow.log import append_envelope, commit_to_noise, evidence, refuse_rollback, sign_checkpoint
+from mbd.workflow.log import append_envelope, commit_to_noise, evidence, sign_checkpoint
 from mbd.workflow.registration import register_deletion
-from mbd.workflow.system import System, remove_unregistered
+from mbd.workflow.system import System, refuse_rollback, remove_unregistered
 
 OnStep = Callable[[str], None]
 """Told what happens next, in a few words."""
-
-_COMMITMENT_DOMAIN = b"mbd certificate subject v1\0"
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,14 @@ class LineResult:
         return self.folder / "mdc.sigstore.json"
 
 
+@dataclass(frozen=True)
+class _Finished:
+    """What became of each unfinished revocation, by its id."""
+
+    results: dict[str, list[LineResult]]
+    failures: dict[str, MbdError | CertificateError]
+
+
 def revoke(
     system: System, pairs: Iterable[Pair], *, regime: str = "gdpr", on_step: OnStep = lambda step: None
 ) -> list[LineResult]:
@@ -90,18 +98,29 @@ def revoke(
         DeletionError: see `mbd.deletion.lattice.delete`; the channel stays suppressed and `resume` tries again.
     """
     with system.exclusive():
-        _resume(system, on_step)
+        with begin_snapshot(system.engine) as connection:
+            refuse_rollback(system, connection)
         wanted = frozenset(pairs)
         _require_possible(system, wanted)
         on_step("suppressing")
         revocation = _file(system, wanted, regime)
-        return _carry_out(system, revocation, on_step)
+        finished = _finish_all(system, on_step)
+        if revocation.id in finished.failures:
+            raise finished.failures[revocation.id]
+        return finished.results[revocation.id]
 
 
 def resume(system: System, *, on_step: OnStep = lambda step: None) -> list[LineResult]:
-    """Finish every revocation that something interrupted, oldest first."""
+    """Finish every revocation that something interrupted, oldest first.
+
+    Raises:
+        MbdError, CertificateError: one of them failed again; the others were finished all the same.
+    """
     with system.exclusive():
-        return _resume(system, on_step)
+        finished = _finish_all(system, on_step)
+    for failure in finished.failures.values():
+        raise failure
+    return [result for results in finished.results.values() for result in results]
 
 
 def channels_of(system: System, subject: str) -> tuple[Modality, ...]:
@@ -117,12 +136,22 @@ def channels_of(system: System, subject: str) -> tuple[Modality, ...]:
     return in_order(present)
 
 
-def _resume(system: System, on_step: OnStep) -> list[LineResult]:
+def _finish_all(system: System, on_step: OnStep) -> _Finished:
+    """Carry out all that is unfinished, oldest first. One that fails stays unfinished and does not stop the others."""
+    commit_to_noise(system)
     with begin_locked(system.engine) as connection:
         refuse_rollback(system, connection)
         waiting = requests.unfinished(connection)
         remove_unregistered(system, connection)
-    return [result for revocation in waiting for result in _carry_out(system, revocation, on_step)]
+    finished = _Finished({}, {})
+    for revocation in waiting:
+        try:
+            finished.results[revocation.id] = _carry_out(system, revocation, on_step)
+        except (MbdError, CertificateError) as error:
+            finished.failures[revocation.id] = error
+            with begin_locked(system.engine) as connection:
+                requests.advance(connection, revocation.id, State.FAILED, at=system.clock())
+    return finished
 
 
 def _require_possible(system: System, pairs: frozenset[Pair]) -> None:
@@ -139,7 +168,7 @@ def _require_possible(system: System, pairs: frozenset[Pair]) -> None:
     for version, cohort in live:
         everyone = frozenset(modality for subject, modality in cohort.closure(pairs) if subject == EVERYONE)
         if everyone:
-            lattice.drop_for_everyone(load_model(system.model_folder(version.line, version.version)), everyone)
+            lattice.drop_for_everyone(system.load_model(version), everyone)
 
 
 def _live(system: System) -> list[tuple[ModelVersion, Cohort]]:
@@ -164,9 +193,10 @@ def _no_lines(system: System) -> UnknownSubjectError:
 
 
 def _file(system: System, pairs: frozenset[Pair], regime: str) -> Revocation:
-    """Record the request and suppress its channels, at once and together."""
+    """Record the request and suppress its channels, and those that fall with them, at once and together."""
     now = system.clock()
     scope = tuple(sorted({_channel(system, pair) for pair in pairs}))
+    fallen = {_channel(system, pair) for _, cohort in _live(system) for pair in cohort.closure(pairs)}
     text = {
         "nonce": secrets.token_hex(16),
         "regime": regime,
@@ -178,7 +208,7 @@ def _file(system: System, pairs: frozenset[Pair], regime: str) -> Revocation:
         revocation = requests.add(
             connection, Revocation(f"rev-{digest[:16]}", digest, regime, scope, now, State.APPROVED, now)
         )
-        suppress(connection, scope, since=now, revocation_id=revocation.id)
+        suppress(connection, {*scope, *fallen}, since=now, revocation_id=revocation.id)
     return revocation
 
 
@@ -188,7 +218,6 @@ def _channel(system: System, pair: Pair) -> Channel:
 
 
 def _carry_out(system: System, revocation: Revocation, on_step: OnStep) -> list[LineResult]:
-    commit_to_noise(system)
     with begin_locked(system.engine) as connection:
         requests.advance(connection, revocation.id, State.IN_PROGRESS, at=system.clock())
         lines = models.live_versions(connection)
@@ -215,7 +244,8 @@ def _delete_from(
     system: System, revocation: Revocation, live: ModelVersion, on_step: OnStep
 ) -> tuple[Certificate, Outcome, float] | None:
     """Make and register the next version of one line; None when its cohort holds none of the channels."""
-    cohort = folder.read(system.cohort_folder(live.line, live.version))
+    cohort_folder = system.cohort_folder(live.line, live.version)
+    cohort = folder.read(cohort_folder)
     pairs = _pairs_in(system, cohort, revocation)
     if not pairs:
         return None
@@ -225,8 +255,8 @@ def _delete_from(
         provenance = _provenance(connection, live)
     assert noise is not None, "commit_to_noise ran before"
     number = live.version + 1
-    model_folder = system.model_folder(live.line, live.version)
-    model = load_model(model_folder)
+    before = _load_before(system, live, cohort)
+    model = before.model
     on_step("deleting")
     started = time.perf_counter()
     outcome = lattice.delete(
@@ -236,6 +266,7 @@ def _delete_from(
         noise=system.keyring.noise,
         occasion=f"{live.line}/{number}",
         spent=spent,
+        salt=secrets.token_bytes(KEY_BYTES),
     )
     seconds = time.perf_counter() - started
     on_step("writing the new version")
@@ -243,45 +274,71 @@ def _delete_from(
     remaining = cohort.without(pairs)
     manifest = folder.write(remaining, system.cohort_folder(live.line, number), key=secrets.token_bytes(KEY_BYTES))
     saved = save_model(outcome.model, system.model_folder(live.line, number), cohort_root=manifest.root)
-    key = secrets.token_bytes(KEY_BYTES)
-    before_manifest = folder.read_manifest(system.cohort_folder(live.line, live.version))
     statement = claim.deletion_statement(
         line=live.line,
         request=Request(revocation.digest, revocation.regime, revocation.requested_at, pairs),
-        commitments=[
-            subject_commitment(key, subject, revocation.digest)
-            for subject in sorted({subject for subject, _ in pairs} - {EVERYONE})
-        ],
-        before=Version(live.version, _saved(model_folder), model, cohort, before_manifest),
+        before=before,
         after=Version(number, saved, outcome.model, remaining, manifest),
         outcome=outcome,
         provenance=provenance,
         noise=Noise(noise.commitment, noise.leaf_index),
         spent=spent,
-        deleted_at=system.clock(),
+        deleted_at=max(system.clock(), revocation.requested_at),  # a clock may have been set back
     )
     on_step("signing and logging")
-    envelope = sign(to_payload(statement), system.keyring.certificate)
+    payload = to_payload(statement)
     with begin_locked(system.engine) as connection:
         refuse_rollback(system, connection)
-        appended = append_envelope(connection, envelope, system.keyring)
+        _refuse_inconsistent(system, connection, statement)
+        envelope = sign(payload, system.keyring.certificate)
         certificate = register_deletion(
             connection,
             revocation=revocation,
             live=live,
             statement=statement,
             envelope=envelope,
-            entry=appended,
+            entry=append_envelope(connection, envelope, system.keyring),
             dropped=[_channel(system, pair) for pair in cohort.closure(pairs)],
         )
-        commitments.keep_key(connection, certificate.id, key)
+        people = sorted({subject for subject, _ in cohort.closure(pairs)} - {EVERYONE})
+        openings = b"".join(manifest.opening(person) for person in people)
+        commitments.keep_key(connection, certificate.id, openings)
     return certificate, outcome, seconds
 
 
-def subject_commitment(key: bytes, subject: str, request_digest: str) -> str:
-    """How a certificate names its subject: HMAC-SHA256 (hex) under a key of its own, which can be destroyed."""
-    message = _COMMITMENT_DOMAIN + subject.encode() + b"\0" + request_digest.encode()
-    return hmac.digest(key, message, "sha256").hex()
+def _load_before(system: System, live: ModelVersion, cohort: Cohort) -> Version:
+    """The live version, held against what was registered: files, statistics, rows, and the libraries' arithmetic.
+
+    Raises:
+        DeletionError: the rows are not those that were registered, or give other statistics on this machine.
+    """
+    where = system.model_folder(live.line, live.version)
+    model = system.load_model(live)
+    manifest = folder.read_manifest(system.cohort_folder(live.line, live.version))
+    if manifest.root != live.cohort:
+        raise DeletionError(
+            f"The rows of {live.line} version {live.version} are not those that were registered.",
+            remedy="restore that version's own cohort folder; another version's holds what has been deleted since",
+        )
+    made_by = json.loads((where / "model.json").read_bytes())["environment"]
+    if made_by != environment_digest() and model.featurizer.statistics(training_rows(cohort)) != model.statistics:
+        raise DeletionError(
+            "The libraries or the processor have changed since this version was made, and the features with them.",
+            remedy="delete with the versions that made it, or train the line anew",
+        )
+    saved = Saved(where, {name: file_digest(where / name) for name in (*PARTS, "model.json")})
+    return Version(live.version, saved, model, cohort, manifest)
+
+
+def _refuse_inconsistent(system: System, connection: Connection, statement: DeletionStatement) -> None:
+    """Never log what a verifier would refuse: a leaf is for ever.
+
+    Raises:
+        CertificateError: the statement contradicts itself.
+    """
+    window = system.keyring.trusted.signer(system.keyring.certificate_key.hint).valid_for
+    at = max(system.clock(), statement.predicate.deleted_at)
+    rules.check(statement, signer_window=window, leaf_index=ledger.head(connection).size, at=at)
 
 
 def _pairs_in(system: System, cohort: Cohort, revocation: Revocation) -> frozenset[Pair]:
@@ -305,10 +362,6 @@ def _provenance(connection: Connection, live: ModelVersion) -> Provenance:
     backbone = node_id(Kind.BACKBONE, live.backbone)
     (node,) = (node for node in lineage.ancestry(connection, backbone).nodes if node.id == backbone)
     return Provenance(node.attributes["recipe_digest"], node.attributes["transcript_digest"])
-
-
-def _saved(model_folder: Path) -> Saved:
-    return Saved(model_folder, {name: file_digest(model_folder / name) for name in (*PARTS, "model.json")})
 
 
 def _publish(system: System, certificate: Certificate) -> Path:

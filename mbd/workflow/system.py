@@ -15,8 +15,10 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine
 
 from mbd.cohort.modality import Modality
-from mbd.errors import SettingsError
-from mbd.records import models
+from mbd.errors import SettingsError, TrainingError
+from mbd.hashing import file_digest
+from mbd.lattice.model import LatticeModel, load_model
+from mbd.records import ledger, models
 from mbd.records.database import begin_snapshot, open_database, upgrade
 from mbd.records.models import ModelVersion
 from mbd.records.suppression import Channel, suppressions
@@ -72,8 +74,8 @@ class System:
 
     @property
     def checkpoint_path(self) -> Path:
-        """The last signed checkpoint, outside the database and its backups."""
-        return self.home / "checkpoint"
+        """The last signed checkpoint, outside the database."""
+        return self.settings.checkpoint or self.home / "checkpoint"
 
     def live(self, line: str) -> ModelVersion:
         """The live version of a line.
@@ -90,6 +92,21 @@ class System:
                 remedy=f"use one of: {', '.join(known)}" if known else "train one with `mbd train`",
             )
         return found
+
+    def load_model(self, live: ModelVersion) -> LatticeModel:
+        """The files of a live version, after holding them against what was registered.
+
+        Raises:
+            TrainingError: they are damaged, or those of another version.
+        """
+        where = self.model_folder(live.line, live.version)
+        model = load_model(where)
+        if (file_digest(where / "model.json"), model.commitment) != (live.digest, live.statistics):
+            raise TrainingError(
+                f"The files in {where} are not those of {live.line} version {live.version} as it was registered.",
+                remedy="restore that version's own files; another version's hold what has been deleted since",
+            )
+        return model
 
     def suppressed(self) -> Callable[[str, Modality], bool]:
         """The suppression list, as the question that the cohort package asks."""
@@ -117,18 +134,32 @@ class System:
             os.close(descriptor)
 
 
+def refuse_rollback(system: System, connection: Connection) -> None:
+    """Hold the log against the checkpoint that is kept outside the database.
+
+    Raises:
+        LedgerError: the database is behind it or forked from it: an old backup was restored, in which withdrawn
+            channels may live and be unsuppressed.
+    """
+    if system.checkpoint_path.exists():
+        remembered = system.keyring.read_checkpoint(system.checkpoint_path.read_text())
+        ledger.check_not_behind(connection, remembered)
+
+
 @contextmanager
-def open_system(settings: Settings, *, create: bool, clock: Clock = utc_now) -> Iterator[System]:
+def open_system(settings: Settings, *, create: bool, clock: Clock = utc_now, inspect: bool = False) -> Iterator[System]:
     """Open a deployment.
 
     Args:
         settings: where it is.
         create: make folder, database and keys where there are none; otherwise their absence is an error.
         clock: the time.
+        inspect: open it even if its database is behind the remembered checkpoint, to look at the damage.
 
     Raises:
         SettingsError: it is not there, or not usable.
         SchemaVersionError: its database is older or newer than this program.
+        LedgerError: see `refuse_rollback`.
     """
     home = settings.state
     passphrase = settings.key_passphrase.get_secret_value().encode() if settings.key_passphrase else None
@@ -141,8 +172,12 @@ def open_system(settings: Settings, *, create: bool, clock: Clock = utc_now) -> 
         raise SettingsError(f"There is no state folder {home}.", remedy="begin with `mbd train`, or give --home")
     keyring = open_keyring(home, passphrase=passphrase)
     engine = open_database(settings.database)
+    system = System(settings, home, engine, keyring, clock)
     try:
-        yield System(settings, home, engine, keyring, clock)
+        if not inspect:
+            with begin_snapshot(engine) as connection:
+                refuse_rollback(system, connection)
+        yield system
     finally:
         engine.dispose()
 

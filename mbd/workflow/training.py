@@ -3,6 +3,7 @@
 A killed run goes on where it was when the same command is given again. Nothing is registered before all of it is done.
 """
 
+import re
 import secrets
 import shutil
 from collections import Counter
@@ -13,7 +14,8 @@ from mbd.cohort import folder
 from mbd.cohort.cohort import Cohort, Partition
 from mbd.cohort.manifest import KEY_BYTES
 from mbd.cohort.suppression import drop_suppressed, refuse_suppressed
-from mbd.errors import SettingsError
+from mbd.cohort.validation import validate
+from mbd.errors import CohortError, SettingsError
 from mbd.lattice.fit import fit_lattice, training_rows
 from mbd.lattice.model import LatticeModel, Saved, save_model
 from mbd.lattice.release import ReleasePolicy
@@ -28,6 +30,8 @@ from mbd.workflow.keyring import write_durably
 from mbd.workflow.log import commit_to_noise
 from mbd.workflow.registration import register_line
 from mbd.workflow.system import System
+
+_LINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 OnTraining = Callable[[str, float, str], None]
 """Told the stage, its finished fraction, and a few words about it."""
@@ -72,15 +76,21 @@ def train_line(
         on_progress: told how far it is.
 
     Raises:
-        SettingsError: the line exists.
+        SettingsError: the line exists, or its name cannot be a folder's.
+        CohortError: the rows are not valid, or somebody is public here and revocable in a live line, or the reverse.
         ChannelSuppressedError: the cohort holds a channel that its person withdrew.
     """
+    _check_name(line)
+    validate(cohort)
     with system.exclusive():
         with begin_snapshot(system.engine) as connection:
             if models.versions(connection, line):
                 raise SettingsError(
                     f"The model line '{line}' exists already.", remedy="choose another name with --line"
                 )
+            others = models.live_versions(connection)
+        for other in others:
+            _same_partitions(cohort, folder.read(system.cohort_folder(other.line, other.version)), other.line)
         suppressed = system.suppressed()
         if drop_channels:
             cohort = drop_suppressed(cohort, suppressed)
@@ -103,13 +113,19 @@ def train_line(
         transcripts.mkdir(exist_ok=True)
         write_durably(transcripts / f"{trained.transcript.digest}.json", trained.transcript.to_bytes())
         settings = system.settings
-        policy = ReleasePolicy(epsilon=settings.epsilon, delta=settings.delta, budget_epsilon=settings.budget_epsilon)
+        policy = ReleasePolicy(
+            tau=settings.tau,
+            epsilon=settings.epsilon,
+            delta=settings.delta,
+            budget_epsilon=settings.budget_epsilon,
+        )
         model = fit_lattice(
             trained.backbone,
             cohort,
             policy=policy,
             noise=system.keyring.noise,
             purpose=f"{line}/1/training",
+            salt=secrets.token_bytes(KEY_BYTES),
             on_progress=lambda done: on_progress("heads", done, "penalties on public rows"),
         )
         saved = save_model(model, system.model_folder(line, 1), cohort_root=manifest.root)
@@ -135,3 +151,27 @@ def exposure_of(system: System, cohort: Cohort) -> Mapping[Channel, int]:
     rows = training_rows(cohort)
     counts = Counter((row.subject, modality) for i, row in enumerate(rows.rows) for modality in rows.present(i))
     return {Channel(system.keyring.subject_key(s), m.value): count for (s, m), count in counts.items()}
+
+
+def _check_name(line: str) -> None:
+    if not _LINE_NAME.fullmatch(line):
+        raise SettingsError(
+            f"'{line}' cannot name a model line.",
+            remedy="use up to 64 letters, digits, dots, dashes and underscores, beginning with a letter or a digit",
+        )
+
+
+def _same_partitions(cohort: Cohort, other: Cohort, line: str) -> None:
+    """A person is public everywhere or nowhere: a backbone that learnt from them could not forget them."""
+
+    def people(rows: Cohort, partition: Partition) -> set[str]:
+        return {row.subject for row in rows.rows if row.partition is partition}
+
+    clash = (people(cohort, Partition.PUBLIC) & people(other, Partition.REVOCABLE)) | (
+        people(cohort, Partition.REVOCABLE) & people(other, Partition.PUBLIC)
+    )
+    if clash:
+        raise CohortError(
+            f"{len(clash)} people are public in '{cohort.name}' and revocable in model line '{line}', or the reverse.",
+            remedy="import the cohort again with the same people public: what they withdraw must leave every line",
+        )

@@ -26,9 +26,10 @@ def test_everything_matches_on_the_deployment_that_issued_it(system, people):
         "model files",
         "manifest of D'",
         "statistics of D'",
+        "list of heads",
         "sigma",
         "noise commitment",
-        *(f"residual of head {head}" for head in ("a", "ta", "av", "tav")),
+        *(f"residual of head {head}" for head in ("t", "a", "v", "ta", "tv", "av", "tav")),
     }
 
 
@@ -38,7 +39,9 @@ def test_a_dropped_modality_replays_without_noise(system):
         "model files",
         "manifest of D'",
         "statistics of D'",
+        "list of heads",
         "sigma",
+        *(f"residual of head {head}" for head in ("t", "v", "tv")),
     }
 
 
@@ -83,3 +86,22 @@ def test_a_noise_commitment_is_no_deletion(system):
     bundle = (system.home / "published" / "noise-commitment.sigstore.json").read_bytes()
     with pytest.raises(DeletionError, match="noise commitment"):
         replay(system, bundle)
+
+
+def test_a_head_that_was_secretly_left_as_it_was_is_found(system, people, monkeypatch):
+    """An operator's engine forgets one head; files, digests and signature all fit, and the residual still tells."""
+    from mbd.cohort.modality import parse_pattern
+    from mbd.deletion import lattice
+
+    honest = lattice.delete
+
+    def lazy(model, *args, **kwargs):
+        outcome = honest(model, *args, **kwargs)
+        pattern = parse_pattern("tav")
+        heads = {**outcome.model.heads, pattern: model.heads[pattern]}
+        return dataclasses.replace(outcome, model=dataclasses.replace(outcome.model, heads=heads))
+
+    monkeypatch.setattr(lattice, "delete", lazy)
+    (result,) = revoke(system, [(people[0], AUDIO)])
+    replayed = replay(system, result.bundle.read_bytes())
+    assert names(replayed, matched=False) == {"residual of head tav"}

@@ -19,6 +19,7 @@ from mbd.privacy.noise import NoiseSource
 
 AUDIO, TEXT = Modality.AUDIO, Modality.TEXT
 NOISE = NoiseSource(b"n" * 32)
+SALT = b"t" * 32
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def someone(cohort):
 
 def run(model, cohort, *pairs, spent=(), noise=NOISE, occasion="line/2"):
     revocation = Revocation(frozenset(pairs), "ab" * 32)
-    return delete(model, cohort, revocation, noise=noise, occasion=occasion, spent=spent), revocation
+    return delete(model, cohort, revocation, noise=noise, occasion=occasion, spent=spent, salt=SALT), revocation
 
 
 def names(patterns):
@@ -86,14 +87,31 @@ def test_the_noise_alone_separates_the_release_from_its_certified_solution(model
         mean = remove_noise(head, NOISE)
         slack = 2 * model.policy.tau / model.layout.lambda_min
         assert np.linalg.norm(mean - reference.solutions[pattern].weights_DK) <= slack
-        assert head.residual_bound <= model.policy.tau
+        assert outcome.released.residual_bounds[pattern] <= model.policy.tau
 
 
-def test_the_guarantee_is_calibrated_over_all_heads_released_together(model, cohort, someone):
+def test_the_guarantee_composes_the_heads_released_and_stays_within_the_policy(model, cohort, someone):
     outcome, _ = run(model, cohort, (someone, AUDIO))
     assert isinstance(outcome.guarantee, Certified)
-    assert outcome.guarantee.mu == pytest.approx(mu_of(model.policy.epsilon, model.policy.delta))
-    assert epsilon_of(outcome.guarantee.mu, model.policy.delta) <= model.policy.epsilon * (1 + 1e-9)
+    assert outcome.guarantee.mu == pytest.approx(mu_of(model.policy.epsilon, model.policy.delta) * np.sqrt(4 / 7))
+    assert epsilon_of(outcome.guarantee.mu, model.policy.delta) <= model.policy.epsilon
+
+
+def test_a_deletion_releases_at_the_noise_scale_of_training_from_the_start(model, cohort, someone):
+    """Otherwise the variance alone would tell a deletion from the comparator, whatever the means are."""
+    newton, _ = run(model, cohort, (someone, AUDIO))
+    refitted, _ = run(model, cohort, (someone, AUDIO), spent=[1.0])
+    sigmas = {head.sigma for m in (model, newton.model, refitted.model) for head in m.heads.values()}
+    assert len(sigmas) == 1
+
+
+def test_what_is_published_names_no_statistics_without_a_salt(model, cohort, someone):
+    """The commitments of two versions differ even where the statistics are equal, and die with their salt."""
+    outcome, _ = run(model, cohort, (someone, AUDIO))
+    assert outcome.model.salt == SALT
+    assert all(outcome.model.commitment in outcome.model.heads[p].context for p in outcome.updated)
+    bare = outcome.model.statistics.commitment(b"")
+    assert not any(bare in head.context for head in outcome.model.heads.values())
 
 
 def test_every_coordinate_of_every_updated_head_carries_noise(model, cohort, someone):
@@ -112,7 +130,7 @@ def test_sigma_follows_tau_and_never_the_measured_residual(random_cohort, fit_sm
         head = outcome.model.heads[parse_pattern("a")]
         sigmas[tau] = head.sigma
         assert head.sigma == pytest.approx(2 * tau / model.layout.lambda_min / head.mu)
-        assert head.residual_bound < tau / 100
+        assert outcome.released.residual_bounds[parse_pattern("a")] < tau / 100
     assert sigmas[1e-5] == pytest.approx(10 * sigmas[1e-6])
 
 
@@ -167,6 +185,7 @@ def test_a_channel_that_no_training_row_holds_changes_nothing(model, cohort):
     tester = next(row.subject for row in cohort.rows if row.split is Split.TEST)
     outcome, _ = run(model, cohort, (tester, AUDIO))
     assert (outcome.mechanism, outcome.updated, outcome.rows_touched) == ("lattice-drop", (), 0)
+    assert outcome.model.statistics == model.statistics
     assert isinstance(outcome.guarantee, Exact)
 
 
@@ -181,7 +200,7 @@ def test_a_label_that_falls_takes_its_row_out_of_every_head(random_cohort, fit_s
 
 def test_past_the_budget_the_cheap_path_is_refused_for_an_exact_refit(model, cohort, someone):
     policy = model.policy
-    one = mu_of(policy.epsilon, policy.delta)
+    one = policy.head_mu * 2  # four heads
     allowed = int((mu_of(policy.budget_epsilon, policy.delta) / one) ** 2)
     last, _ = run(model, cohort, (someone, AUDIO), spent=[one] * (allowed - 1))
     assert last.mechanism == "lattice-newton"

@@ -80,7 +80,7 @@ def test_statistics_of_two_layouts_do_not_mix():
         of(integers(rng, 2, 3, 9), integers(rng, 2, 1, 9)) + of(integers(rng, 2, 4, 9), integers(rng, 2, 1, 9))
 
 
-def test_the_digest_commits_to_every_number():
+def test_equality_and_the_commitment_are_about_every_number():
     rng = np.random.default_rng(0)
     base = of(integers(rng, 9, 3, 99), integers(rng, 9, 1, 99))
     changed_gram, changed_moment = base.gram.copy(), base.moment.copy()
@@ -92,5 +92,8 @@ def test_the_digest_commits_to_every_number():
         Statistics(GRID, base.gram, base.moment, 10),
         Statistics(Grid(11, 3073), base.gram, base.moment, 9),
     ]
-    assert len({base.digest, *(variant.digest for variant in variants)}) == 5
+    assert all(variant != base for variant in variants)
+    salt = b"s" * 32
+    assert len({base.commitment(salt), *(variant.commitment(salt) for variant in variants)}) == 5
+    assert base.commitment(salt) != base.commitment(b"t" * 32)
     assert Statistics.from_arrays(base.arrays()) == base
