@@ -53,7 +53,6 @@ class Code(StrEnum):
     ABSENCE_INVALID = "absence-invalid"
     STATISTICS_INVALID = "statistics-invalid"
     PROCEDURE_INVALID = "procedure-invalid"
-    RESIDUAL_ABOVE_TAU = "residual-above-tau"
     SENSITIVITY_MISMATCH = "sensitivity-mismatch"
     NOISE_INVALID = "noise-invalid"
     CLASS_NOT_ALLOWED = "class-not-allowed"
@@ -64,6 +63,7 @@ class Code(StrEnum):
 
     ARTIFACT_UNKNOWN = "artifact-unknown"
     ARTIFACT_MISMATCH = "artifact-mismatch"
+    OPENING_MISMATCH = "opening-mismatch"
 
     KEY_FILE_EXISTS = "key-file-exists"
     KEY_FILE_PERMISSIONS = "key-file-permissions"

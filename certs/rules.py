@@ -7,7 +7,8 @@ statement can still be false, which is what artifacts, cohorts and auditors are 
 import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Never
+from itertools import combinations
+from typing import Never, get_args
 
 from certs.absence import verify_absence
 from certs.errors import CertificateError, Code
@@ -21,6 +22,7 @@ from certs.statement import (
     DeletionStatement,
     Empirical,
     Exact,
+    Modality,
     ModalityDeletion,
     Statement,
 )
@@ -32,7 +34,11 @@ RELATIVE_TOLERANCE = 1e-9
 CLOCK_SKEW = timedelta(minutes=5)
 """How far ahead of the verifier's clock an issuer's may be."""
 
+HEADS_FILE = "heads.safetensors"
+"""The artifact that holds the released weights of all heads."""
+
 _EXACT_BOUND = 1 << 53
+_LETTERS = "tav"
 _ALLOWED_CLASSES: dict[str, tuple[type[Exact] | type[Certified] | type[Empirical], ...]] = {
     "lattice-drop": (Exact, Empirical),
     "lattice-refit": (Exact, Certified, Empirical),
@@ -77,29 +83,35 @@ def _check_commitment(statement: CommitmentStatement) -> None:
 
 
 def _check_models(statement: DeletionStatement) -> None:
-    """The after-model differs from the before-model, and each is named where it belongs."""
+    """The after-model differs from the before-model where it must and nowhere else, and each is where it belongs."""
     predicate = statement.predicate
     lineage = predicate.lineage
-    after, before = _digests(statement.subject), _digests(predicate.before)
+    files_after, files_before = _files(statement.subject), _files(predicate.before)
+    after, before = set(files_after.values()), set(files_before.values())
     if lineage.version <= lineage.parent_version:
         _refuse(Code.MODEL_IDENTITY, "The model's version is not later than its parent's.")
     if lineage.model_digest not in after or lineage.parent_digest not in before:
         _refuse(Code.MODEL_IDENTITY, "A model's manifest is missing from the list of that model's files.")
     if lineage.model_digest in before or lineage.parent_digest in after:
         _refuse(Code.MODEL_IDENTITY, "The model after the deletion is the model before it.")
+    if lineage.backbone_digest not in after or lineage.backbone_digest not in before:
+        _refuse(Code.MODEL_IDENTITY, "The backbone is not among the files of both models: it may not change.")
+    if HEADS_FILE in files_after and HEADS_FILE in files_before:
+        same = files_after[HEADS_FILE] == files_before[HEADS_FILE]
+        if same == bool(predicate.procedure.updated or predicate.procedure.dropped):
+            _refuse(Code.MODEL_IDENTITY, f"The file {HEADS_FILE} changes exactly when a head does; it does not here.")
 
 
-def _digests(artifacts: Sequence[Artifact]) -> frozenset[str]:
-    if len({artifact.name for artifact in artifacts}) < len(artifacts):
+def _files(artifacts: Sequence[Artifact]) -> dict[str, str]:
+    files = {artifact.name: artifact.digest.sha256 for artifact in artifacts}
+    if len(files) < len(artifacts):
         _refuse(Code.MODEL_IDENTITY, "Two files of one model have the same name.")
-    return frozenset(artifact.digest.sha256 for artifact in artifacts)
+    return files
 
 
 def _check_scope(predicate: ModalityDeletion) -> None:
-    """Commitments and absence proofs cover what the request asked for, and nobody is counted twice."""
+    """The kind of request, its people and its modalities fit each other, and nothing of it is unproven."""
     scope, commitments = predicate.request.scope, predicate.subject_commitments
-    absence = predicate.dataset.absence
-    people = {proof.subject for proof in absence if proof.subject is not None}
     if len(set(commitments)) < len(commitments) or len(set(scope.modalities)) < len(scope.modalities):
         _refuse(Code.SCOPE_INVALID, "A person or a modality is listed twice.")
     if scope.kind in ("subject", "subject-modality") and len(commitments) != 1:
@@ -108,12 +120,26 @@ def _check_scope(predicate: ModalityDeletion) -> None:
         _refuse(Code.SCOPE_INVALID, "A request about everybody commits to no person.")
     if scope.kind in ("modality", "subject-modality") and len(scope.modalities) != 1:
         _refuse(Code.SCOPE_INVALID, f"A request of kind {scope.kind} is about one modality.")
-    if len(people) != len(commitments):
-        _refuse(Code.SCOPE_INVALID, "The people committed to are not as many as those proven absent.")
     if not set(scope.modalities) <= _withdrawn(predicate):
         _refuse(Code.SCOPE_INVALID, "A modality of the request has no proof of absence.")
     if scope.kind == "modality" and scope.modalities[0] not in _withdrawn_by_all(predicate):
         _refuse(Code.SCOPE_INVALID, "The modality is not proven absent for everybody.")
+    _check_people(predicate)
+
+
+def _check_people(predicate: ModalityDeletion) -> None:
+    """The people committed to are those proven absent, and each from what the request is about."""
+    scope = predicate.request.scope
+    people: dict[str, set[str]] = {}
+    for proof in predicate.dataset.absence:
+        if proof.subject is not None:
+            people.setdefault(proof.subject, set()).add(proof.modality)
+    if people.keys() != set(predicate.subject_commitments):
+        _refuse(Code.SCOPE_INVALID, "The people committed to are not those proven absent.")
+    if any(proven.isdisjoint(scope.modalities) for proven in people.values()):
+        _refuse(Code.SCOPE_INVALID, "A person is not proven absent from any modality of the request.")
+    if scope.kind == "subject" and any(proven < set(get_args(Modality)) for proven in people.values()):
+        _refuse(Code.SCOPE_INVALID, "The person is not proven absent from text, audio and vision.")
 
 
 def _check_dataset(predicate: ModalityDeletion) -> None:
@@ -127,41 +153,49 @@ def _check_dataset(predicate: ModalityDeletion) -> None:
 
 
 def _check_statistics(predicate: ModalityDeletion) -> None:
-    """The sums stayed exact, and they changed exactly when something in the model did."""
-    statistics, procedure = predicate.statistics, predicate.procedure
+    """The sums stayed exact, and the commitment to them is this version's own."""
+    statistics = predicate.statistics
     if statistics.rows_after > predicate.dataset.manifest_after.rows:
         _refuse(Code.STATISTICS_INVALID, "The statistics count more rows than the cohort has.")
-    largest_bits = statistics.feature_bits + max(statistics.feature_bits, statistics.label_bits)
-    if statistics.rows_after << largest_bits > _EXACT_BOUND:
+    one = 1 << statistics.feature_bits
+    if statistics.rows_after * one * max(one, statistics.label_limit) >= _EXACT_BOUND:
         _refuse(
             Code.STATISTICS_INVALID, "So many rows on so fine a grid can pass 2^53: the sums may have been rounded."
         )
     if not set(statistics.untouched) <= _withdrawn(predicate):
-        _refuse(Code.STATISTICS_INVALID, "A modality is called untouched that was not withdrawn.")
-    same = statistics.digest_after == statistics.digest_before
-    if same and (_touched(predicate) or procedure.updated or procedure.dropped):
-        _refuse(Code.STATISTICS_INVALID, "The statistics did not change, and they had to.")
-    if not same and not (procedure.updated or procedure.dropped):
-        _refuse(Code.STATISTICS_INVALID, "The statistics changed, and no head did.")
+        _refuse(Code.STATISTICS_INVALID, "A modality is called untouched that is not proven absent.")
+    if statistics.digest_after == statistics.digest_before:
+        _refuse(Code.STATISTICS_INVALID, "The commitment to the statistics is the old one; each version has its own.")
 
 
 def _check_heads(predicate: ModalityDeletion) -> None:
-    """Every head that saw a withdrawn channel was solved anew or dropped."""
+    """All heads of both models are listed, so that none can be hidden, and the mechanism did what its name says."""
     procedure = predicate.procedure
-    updated = [head.head for head in procedure.updated]
-    heads = [*updated, *procedure.unchanged, *procedure.dropped]
-    if len(set(heads)) < len(heads):
-        _refuse(Code.PROCEDURE_INVALID, "A head is listed twice.")
-    if (procedure.mechanism == "lattice-drop") == bool(updated):
+    after = [*(head.head for head in procedure.updated), *procedure.unchanged]
+    before = [*after, *procedure.dropped]
+    if not after or len(set(before)) < len(before):
+        _refuse(Code.PROCEDURE_INVALID, "No head is left, or a head is listed twice.")
+    for heads, when in ((before, "before"), (after, "after")):
+        if set(heads) != _all_heads("".join(heads)):
+            _refuse(
+                Code.PROCEDURE_INVALID, f"The model {when} has a head for each set of its modalities; one is missing."
+            )
+    if (procedure.mechanism == "lattice-drop") == bool(procedure.updated):
         _refuse(Code.PROCEDURE_INVALID, "The mechanism lattice-drop solves no head, and every other solves some.")
     for modality in _touched(predicate):
-        for head in procedure.unchanged:
-            if modality[0] in head:
-                _refuse(Code.PROCEDURE_INVALID, f"Head {head} uses {modality} and was left unchanged.")
+        if modality[0] not in before:
+            _refuse(Code.PROCEDURE_INVALID, f"Rows with {modality} were touched, and no head that uses it is listed.")
+        if any(modality[0] in head for head in procedure.unchanged):
+            _refuse(Code.PROCEDURE_INVALID, f"A head that uses {modality} was left unchanged.")
     for modality in _withdrawn_by_all(predicate):
-        for head in (*updated, *procedure.unchanged):
-            if modality[0] in head:
-                _refuse(Code.PROCEDURE_INVALID, f"Head {head} uses {modality}, which nobody has left, and was kept.")
+        if any(modality[0] in head for head in after):
+            _refuse(Code.PROCEDURE_INVALID, f"A head that uses {modality}, which nobody has left, was kept.")
+
+
+def _all_heads(letters: str) -> set[str]:
+    """One head for each non-empty set of these modalities."""
+    ordered = [letter for letter in _LETTERS if letter in letters]
+    return {"".join(some) for size in range(1, len(ordered) + 1) for some in combinations(ordered, size)}
 
 
 def _withdrawn(predicate: ModalityDeletion) -> frozenset[str]:
@@ -177,13 +211,9 @@ def _touched(predicate: ModalityDeletion) -> frozenset[str]:
 
 
 def _check_release(predicate: ModalityDeletion) -> None:
-    """Each solved head: the residual within tau, the sensitivity from tau, mu from the sensitivity."""
+    """Each solved head: the sensitivity from tau, mu from the sensitivity."""
     procedure = predicate.procedure
     for head in procedure.updated:
-        if head.residual_bound > procedure.tau:
-            _refuse(Code.RESIDUAL_ABOVE_TAU, f"Head {head.head} was released with a residual above tau.")
-        if head.candidates > head.coordinates:
-            _refuse(Code.PROCEDURE_INVALID, f"Head {head.head} has more candidates than coordinates.")
         if not _equal(head.sensitivity, 2 * procedure.tau / procedure.lambda_min):
             _refuse(Code.SENSITIVITY_MISMATCH, f"The sensitivity of head {head.head} is not 2 tau / lambda.")
         if not _equal(head.mu, head.sensitivity / head.sigma):
@@ -217,10 +247,10 @@ def _check_no_bound(report: AttackReport) -> None:
 
 
 def _check_certified(guarantee: Certified, predicate: ModalityDeletion) -> None:
-    _check_at_least(guarantee.mu, compose(head.mu for head in predicate.procedure.updated), "mu of this release")
-    _check_at_least(guarantee.mu_total, compose(guarantee.mu_series), "mu of all releases")
+    _check_at_least(guarantee.mu, compose(head.mu for head in predicate.procedure.updated), "mu of this deletion")
+    _check_at_least(guarantee.mu_total, compose(guarantee.mu_series), "mu of all deletions")
     if guarantee.mu_series[-1] != guarantee.mu:
-        _refuse(Code.MU_UNDERSTATED, "The series of releases does not end with this one.")
+        _refuse(Code.MU_UNDERSTATED, "The series of deletions does not end with this one.")
     _check_curve(guarantee.curve, guarantee.mu)
     _check_curve(guarantee.total_curve, guarantee.mu_total)
     audit = predicate.audit

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from certs.encoding import MAX_INTEGER, parse_json, shown
 from certs.errors import CertificateError, Code
-from certs.wire import Count, Digest, Finite, NonNegative, Positive, Slug, Text, Timestamp, Wire
+from certs.wire import Count, Digest, Finite, Positive, Slug, Text, Timestamp, Wire
 
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 MODALITY_DELETION: Final = "https://missing-by-design.dev/modality-deletion/v1"
@@ -39,8 +39,8 @@ class Artifact(Wire):
 class Scope(Wire):
     """What was withdrawn, without saying by whom.
 
-    ``subject-modality``: one person, one modality. ``subject``: one person, all that there was. ``modality``: one
-    modality, everybody. ``several``: anything else.
+    ``subject-modality``: one person, one modality. ``subject``: one person, everything; ``modalities`` are those that
+    were there, and all three are proven absent. ``modality``: one modality, everybody. ``several``: anything else.
     """
 
     kind: Literal["subject-modality", "modality", "subject", "several"]
@@ -60,7 +60,8 @@ class Lineage(Wire):
     """Which model version this is, and from which it came.
 
     ``model_digest`` and ``parent_digest`` are those of the two versions' manifests, files that name all other files;
-    the first stands in ``subject``, the second in ``before``.
+    the first stands in ``subject``, the second in ``before``. The backbone was made from public rows alone, so that it
+    does not change: ``backbone_digest`` stands in both.
     """
 
     model_line: Slug
@@ -104,7 +105,10 @@ class Neighbour(Wire):
 
 
 class AbsenceProof(Wire):
-    """That no leaf of the after-manifest has this key prefix: its neighbours are adjacent. ``subject`` null: nobody."""
+    """That no leaf of the after-manifest has this key prefix: its neighbours are adjacent.
+
+    ``subject`` is a person's commitment, the name by which the after-manifest would call them; null: nobody has it.
+    """
 
     partition: Literal["revocable"]
     modality: Modality
@@ -114,7 +118,7 @@ class AbsenceProof(Wire):
 
 
 class Dataset(Wire):
-    """The cohort before and after, and the proofs that what was withdrawn is not in it."""
+    """The cohort before and after, and proofs that no revocable row of the manifest after has what was withdrawn."""
 
     manifest_before: Manifest
     manifest_after: Manifest
@@ -122,28 +126,36 @@ class Dataset(Wire):
 
 
 class Statistics(Wire):
-    """Digests of the exact integer statistics (G, c), and the arithmetic that makes them exact.
+    """Salted commitments to the exact integer statistics (G, c), and the arithmetic that makes them exact.
 
-    ``untouched``: those withdrawn modalities of which no training row held a withdrawn channel (say, of a person who
-    is in no training row), so that the statistics never depended on it.
+    Each digest covers the statistics and 32 random bytes, which are kept with them and destroyed with them: without
+    this salt, whoever knows all other rows could test guesses of a withdrawn voice against ``digest_before``. Each
+    version has its own, so that the digests differ even where the statistics do not.
+
+    ``label_limit``: the largest absolute label times 2^label_bits; with it, no partial sum over ``rows_after`` rows
+    reaches 2^53. ``untouched``: those modalities proven absent of which no training row held a withdrawn channel (say,
+    because the person is in no training row, or never had it), so that the statistics never depended on it.
     """
 
     digest_before: Digest
     digest_after: Digest
     feature_bits: Annotated[int, Field(ge=1, le=26)]
     label_bits: Annotated[int, Field(ge=0, le=26)]
+    label_limit: Annotated[int, Field(ge=1, le=MAX_INTEGER)]
     rows_after: Count
     untouched: tuple[Modality, ...]
     bound: Literal["2^53"]
 
 
 class UpdatedHead(Wire):
-    """A head that was solved anew and released with Gaussian noise over all its coordinates."""
+    """A head that was solved anew and released with Gaussian noise over all its coordinates.
+
+    Public constants only. What the solver measured (residuals, iterations) depends on the data and is not covered by
+    the noise, so it has no place here.
+    """
 
     head: Head
-    residual_bound: NonNegative
     coordinates: Annotated[int, Field(ge=1, le=MAX_INTEGER)]
-    candidates: Count
     sensitivity: Positive
     sigma: Positive
     mu: Positive
@@ -160,7 +172,9 @@ class NoiseSource(Wire):
 class Procedure(Wire):
     """What was run, with which constants, and what became of each head.
 
-    ``tau`` bounds the residual, ``lambda_min`` is the smallest regularisation: the sensitivity is 2 tau / lambda_min.
+    ``tau`` says that the residual of every solved head was at most tau before the noise; ``lambda_min`` is the
+    smallest regularisation: the sensitivity is 2 tau / lambda_min. ``updated``, ``unchanged`` and ``dropped`` are all
+    heads of the model before, ``updated`` and ``unchanged`` all heads of the model after.
     """
 
     mechanism: Literal["lattice-newton", "lattice-refit", "lattice-drop"]
@@ -193,14 +207,24 @@ class Measurement(Wire):
 
 
 class Exact(Wire):
-    """Every released tensor is distributed exactly as if the revoked channels had never been there."""
+    """What equals what.
+
+    Every released tensor is a function of what remains and of public constants and independent noise with the
+    comparator's distribution, or never depended on the revoked channels.
+    """
 
     class_: Literal["exact"] = Field(default="exact", alias="class")
     equalities: Annotated[tuple[Text, ...], Field(min_length=1)]
 
 
 class Certified(Wire):
-    """A Gaussian bound: this release is mu-GDP, and all releases of the model line together are mu_total-GDP."""
+    """A Gaussian bound: what this deletion released is mu-GDP around what the comparator would have released.
+
+    The comparator is the same algorithm, run from the start on what remains. ``mu_series`` has one mu for each
+    certified deletion of the model line, this one last. ``mu_total`` and ``total_curve`` are of the certified deletions
+    of this model line together, since the first in the series; they speak for channels withdrawn by that first one; the
+    versions before a person's own request held that person's data, and other model lines count their own.
+    """
 
     class_: Literal["certified"] = Field(default="certified", alias="class")
     mu: Positive
@@ -228,7 +252,7 @@ Guarantee: TypeAlias = Annotated[Exact | Certified | Empirical, Field(discrimina
 
 
 class ModalityDeletion(Wire):
-    """The predicate of a Modality Deletion Certificate: a procedure was followed and this much is proven."""
+    """The predicate of a Modality Deletion Certificate: which procedure the issuer followed, and what that gives."""
 
     request: Request
     subject_commitments: tuple[Digest, ...]

@@ -14,6 +14,7 @@ from certs import checkpoint as checkpoints
 from certs import dsse, entry, rules
 from certs.bundle import Bundle
 from certs.checkpoint import Checkpoint
+from certs.commitment import subject_commitment
 from certs.errors import CertificateError, Code, VerificationError
 from certs.merkle import leaf_hash, verify_inclusion
 from certs.statement import CommitmentStatement, DeletionStatement, Statement, from_payload
@@ -90,6 +91,7 @@ def verify(
     *,
     at: datetime,
     artifacts: Mapping[str, str] | None = None,
+    openings: Mapping[str, bytes] | None = None,
     noise_commitment: bytes | None = None,
 ) -> Verified:
     """Verify a certificate offline.
@@ -99,6 +101,7 @@ def verify(
         trusted_root: the trusted root file, from a source that the caller trusts.
         at: the time of verification, with a zone.
         artifacts: SHA-256 (hex) by name of model files that the caller holds; checked in step 8.
+        openings: 32 bytes by person's name, as the issuer gave them to that person; checked in step 8.
         noise_commitment: the certificate of the noise commitment that the statement names; checked in step 8.
 
     Raises:
@@ -112,6 +115,7 @@ def verify(
     # Step 6 needs log entries after the checkpoint; none can be given yet, and the report says so.
     statement = _step(7, lambda: _check_statement(parsed, signer, at))
     checked = _step(8, lambda: _check_artifacts(statement, artifacts or {}))
+    checked += _step(8, lambda: _check_openings(statement, openings or {}))
     if noise_commitment is not None:
         checked += _step(8, lambda: _check_noise_commitment(statement, checkpoint, noise_commitment, trusted_root, at))
     return Verified(
@@ -203,6 +207,19 @@ def _where_from(statement: Statement, digest: str) -> str:
     return ""
 
 
+def _check_openings(statement: Statement, openings: Mapping[str, bytes]) -> list[str]:
+    """Step 8: the certificate is about each of these people. Returns what was checked."""
+    named = statement.predicate.subject_commitments if isinstance(statement, DeletionStatement) else ()
+    for subject, opening in openings.items():
+        if subject_commitment(opening, subject) not in named:
+            raise CertificateError(
+                Code.OPENING_MISMATCH,
+                f"With this opening, no commitment of the certificate is to {subject!r}.",
+                remedy="give the name exactly as the issuer knows it, with the opening for this certificate",
+            )
+    return [f"the certificate is about {subject!r}" for subject in openings]
+
+
 def _check_noise_commitment(
     statement: Statement, checkpoint: Checkpoint, bundle: bytes, trusted_root: bytes, at: datetime
 ) -> list[str]:
@@ -245,10 +262,10 @@ def _report(bundle: Bundle, signer: TrustedSigner, checkpoint: Checkpoint, check
         Step(4, "not present", "No time stamp: when it was signed rests on the issuer's word."),
         Step(5, "passed", f"It is {place}, under the log's signature. No witness policy was given."),
         Step(6, "not present", f"No log entries after the first {checkpoint.size} were given."),
-        Step(7, "passed", "All rules hold, and every number that can be recomputed was."),
+        Step(7, "passed", "All rules hold, and every number that follows from others in it was recomputed."),
         Step(8, "passed", f"Checked: {'; '.join(checked)}.")
         if checked
-        else Step(8, "not present", "No model files were given to compare."),
+        else Step(8, "not present", "No model files and no openings were given to compare."),
     )
 
 

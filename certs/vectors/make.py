@@ -5,16 +5,18 @@ It holds the smallest possible log (the recursive definition of RFC 6962), indep
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
+from typing import get_args
 
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, derive_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from certs import bundle, checkpoint, dsse, entry, proof, trusted_root
 from certs.checkpoint import Checkpoint, NoteKey
+from certs.commitment import subject_commitment
 from certs.keys import EcdsaP256Signer, Ed25519Signer, PublicKey
 from certs.merkle import EMPTY_ROOT, leaf_hash, node_hash
 from certs.statement import (
@@ -33,6 +35,7 @@ from certs.statement import (
     Manifest,
     ManifestLeaf,
     Measurement,
+    Modality,
     ModalityDeletion,
     Neighbour,
     NoiseCommitment,
@@ -54,6 +57,10 @@ VALID_FROM = datetime(2026, 1, 1, tzinfo=UTC)
 REQUESTED_AT = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 DELETED_AT = datetime(2026, 3, 2, 9, 30, 7, tzinfo=UTC)
 NOISE_ALGORITHM = "chacha20-hkdf-sha256, Gaussian by inverse transform in float64"
+OPENINGS = {name: sha256(f"golden opening of {name}".encode()).digest() for name in ("Ada", "Ben", "Cy")}
+"""The three people of the cohort, and what would let each of them find themselves in a certificate."""
+
+PEOPLE = sorted(subject_commitment(opening, name) for name, opening in OPENINGS.items())
 
 certificate_signer = EcdsaP256Signer(
     derive_private_key(int.from_bytes(sha256(b"golden certificate key v1").digest()), SECP256R1())
@@ -132,39 +139,41 @@ def certified() -> bytes:
         total_curve=(CurvePoint(epsilon=0.1, delta=1e-8),),
         assumptions=("the noise secret is unknown to the adversary",),
     )
-    return _payload("lattice-newton", guarantee, updated=("a", "ta", "av", "tav"), unchanged=("t", "v", "tv"))
+    return _payload(
+        "lattice-newton", PEOPLE[1], guarantee, updated=("a", "ta", "av", "tav"), unchanged=("t", "v", "tv")
+    )
 
 
 def exact() -> bytes:
     """Audio of everybody, by dropping the heads that use it."""
     guarantee = Exact(equalities=("the remaining heads equal, bit for bit, heads that never saw audio",))
-    return _payload("lattice-drop", guarantee, unchanged=("t", "v", "tv"), dropped=("a", "ta", "av", "tav"))
+    return _payload("lattice-drop", None, guarantee, unchanged=("t", "v", "tv"), dropped=("a", "ta", "av", "tav"))
 
 
 def empirical() -> bytes:
     """One person's audio once more, with nothing claimed but an attack's outcome."""
     measurement = Measurement(attack="membership", statistic="auc", low=0.47, high=0.53)
     guarantee = Empirical(report=AttackReport(measurements=(measurement,)))
-    return _payload("lattice-refit", guarantee, updated=("a", "ta", "av", "tav"), unchanged=("t", "v", "tv"))
+    return _payload("lattice-refit", PEOPLE[1], guarantee, updated=("a", "ta", "av", "tav"), unchanged=("t", "v", "tv"))
 
 
 def _payload(
     mechanism: str,
+    person: str | None,
     guarantee: Guarantee,
     *,
     updated: Sequence[Head] = (),
     unchanged: Sequence[Head] = (),
     dropped: Sequence[Head] = (),
 ) -> bytes:
-    everybody = mechanism == "lattice-drop"
     predicate = ModalityDeletion(
         request=Request(
             digest=digest_of("request"),
             regime="gdpr-art-7-3",
             requested_at=REQUESTED_AT,
-            scope=Scope(kind="modality" if everybody else "subject-modality", modalities=("audio",)),
+            scope=Scope(kind="subject-modality" if person else "modality", modalities=("audio",)),
         ),
-        subject_commitments=() if everybody else (digest_of("subject commitment"),),
+        subject_commitments=(person,) if person else (),
         lineage=Lineage(
             model_line="golden",
             version=3,
@@ -175,13 +184,14 @@ def _payload(
             backbone_provenance="public",
             transcript_digest=digest_of("transcript"),
         ),
-        before=(_artifact("model.json", "model 2"), _artifact("heads.safetensors", "heads 2")),
-        dataset=_dataset(everybody=everybody),
+        before=_model(2),
+        dataset=dataset([(person, "audio")]),
         statistics=Statistics(
             digest_before=digest_of("statistics 2"),
             digest_after=digest_of("statistics 3"),
             feature_bits=11,
             label_bits=10,
+            label_limit=3072,
             rows_after=3,
             untouched=(),
             bound="2^53",
@@ -193,25 +203,13 @@ def _payload(
         supersedes=None,
         deleted_at=DELETED_AT,
     )
-    after = [_artifact("model.json", "model 3"), _artifact("heads.safetensors", "heads 3")]
-    return to_payload(deletion_statement(after, predicate))
+    return to_payload(deletion_statement(_model(3), predicate))
 
 
 def _procedure(
     mechanism: str, updated: Sequence[Head], unchanged: Sequence[Head], dropped: Sequence[Head]
 ) -> Procedure:
-    heads = tuple(
-        UpdatedHead(
-            head=head,
-            residual_bound=3.1e-7,
-            coordinates=64,
-            candidates=16,
-            sensitivity=2e-6,
-            sigma=2.5e-4,
-            mu=0.008,
-        )
-        for head in updated
-    )
+    heads = tuple(UpdatedHead(head=head, coordinates=64, sensitivity=2e-6, sigma=2.5e-4, mu=0.008) for head in updated)
     noise = NoiseSource(algorithm=NOISE_ALGORITHM, commitment=digest_of("noise secret"), log_index=0)
     return Procedure.model_validate(
         {
@@ -230,42 +228,50 @@ def _procedure(
     )
 
 
-def _dataset(*, everybody: bool) -> Dataset:
-    """Three people; audio is gone of the second, or of all."""
-    people = sorted(digest_of(f"person {n}") for n in range(3))
+def dataset(gone: Collection[tuple[str | None, Modality]]) -> Dataset:
+    """The cohort of three people with three channels each, without these; None: nobody has it any more."""
     kept = [
         ManifestLeaf(
             content=digest_of(f"{modality} of {person}"), modality=modality, partition="revocable", subject=person
         )
-        for person in people
-        for modality in ("text", "audio", "vision")
-        if modality != "audio" or not (everybody or person == people[1])
+        for person in PEOPLE
+        for modality in get_args(Modality)
+        if not {(person, modality), (None, modality)} & set(gone)
     ]
     kept.sort(key=lambda leaf: leaf.key)
     leaves = [leaf.canonical() for leaf in kept]
-    gap = sum(leaf.key < ("revocable", "audio", "" if everybody else people[1]) for leaf in kept)
 
     def neighbour(index: int) -> Neighbour | None:
         if not 0 <= index < len(kept):
             return None
         return Neighbour(index=index, leaf=kept[index], path=tuple(h.hex() for h in path_of(index, leaves)))
 
-    absence = AbsenceProof(
-        partition="revocable",
-        modality="audio",
-        subject=None if everybody else people[1],
-        left=neighbour(gap - 1),
-        right=neighbour(gap),
-    )
+    def absence(person: str | None, modality: Modality) -> AbsenceProof:
+        gap = sum(leaf.key < ("revocable", modality, person or "") for leaf in kept)
+        return AbsenceProof(
+            partition="revocable",
+            modality=modality,
+            subject=person,
+            left=neighbour(gap - 1),
+            right=neighbour(gap),
+        )
+
     return Dataset(
         manifest_before=Manifest(root=digest_of("manifest before"), leaves=9, rows=3),
-        manifest_after=Manifest(root=root_of(leaves).hex(), leaves=len(leaves), rows=3),
-        absence=(absence,),
+        manifest_after=Manifest(
+            root=root_of(leaves).hex(), leaves=len(leaves), rows=len({leaf.subject for leaf in kept})
+        ),
+        absence=tuple(absence(person, modality) for person, modality in gone),
     )
 
 
-def _artifact(name: str, label: str) -> Artifact:
-    return Artifact(name=name, digest=DigestSet(sha256=digest_of(label)))
+def _model(version: int) -> tuple[Artifact, ...]:
+    files = {
+        "model.json": f"model {version}",
+        "heads.safetensors": f"heads {version}",
+        "backbone.safetensors": "backbone",
+    }
+    return tuple(Artifact(name=name, digest=DigestSet(sha256=digest_of(label))) for name, label in files.items())
 
 
 def main() -> None:

@@ -17,20 +17,20 @@ from certs.verification import verify
 CERTIFICATES = ["certified", "empirical", "exact", "noise-commitment"]
 PINNED = {
     "certificate-key.pem": "9dd93c92bb023fc186e5cfdf5347c8781dec270bb360774f655eb87208e566c4",
-    "certified.sigstore.json": "c6a0f39b6a10aa4c8995b21fb06006abd63799475d4e2836ba37dadc5d6b1afd",
-    "certified.statement.json": "167fa4d5279601cd5a9de640403e899a163f7bcfe4b41641800746b29b0de6a7",
-    "certified.tlog-proof": "b5f630fda74a54ee00b2b1f2a6568e0e8bfcb5a50a83da78d925e92d4dd8fc3c",
-    "checkpoint": "4579b2ed0b14ea594869d6f222399651793ba4a3f05422b3973ca76bd7e090cb",
-    "empirical.sigstore.json": "7efcccc646a614b2db29866a1c30c26d6e125a8dc0a2997bd6a6f20e85e19b8e",
-    "empirical.statement.json": "8bdf3d1eec59efa9aa2e6873a3f7e5619603c31e812f87ccc0afb48742a97ae4",
-    "empirical.tlog-proof": "242b13c64215ed6ce9f557c4ff32c0c1d71e46ef3969e4a0246bee081791a8a3",
-    "exact.sigstore.json": "0923fb55d1161d41e2215c00d5e5831a6f4563e384c3f57ef85ab96433afb12a",
-    "exact.statement.json": "c7bad91ca0a6df1478dfa092426c9682d3729093a98d40a1a796376c85b5d14a",
-    "exact.tlog-proof": "036ca7e02852229fc8ea94224472d6fb4bcbc91dd9160d1c4eb8104c0d717679",
+    "certified.sigstore.json": "5c34f083163170a18086e19620f8ed5effd9878d5c00a907fd47142bd5cc2828",
+    "certified.statement.json": "6b585412d66f3ca78809f48a4e910697018a0d0ed7850c1d1cad1cd3e31ce883",
+    "certified.tlog-proof": "686d38a161e07e474f373c45e63a9de8dbe22af65b4cee2a0f44579ebca1bf21",
+    "checkpoint": "fc43979210133ad7420edce391ad8e73d1b2577afae8d79f4e031c50c8a1615c",
+    "empirical.sigstore.json": "98b7a9d17a580938a306ef7f6643c25e7aac827ad1e9514b5b8fc5f409359919",
+    "empirical.statement.json": "54bf3d9f09c18811e25873cabd2fdbdd1ecc0d12a048a913dcb65fd2798aadf6",
+    "empirical.tlog-proof": "fd2e8b6ad3a03b305137376b7029764f9a5f7bbb974737b17c846c05f761db7e",
+    "exact.sigstore.json": "385396bb162abe35b87bd69d472deda9b0eaf2ddb1c81e1601495c1734363b74",
+    "exact.statement.json": "bb75cdcdde9c021aa30622b52d948e67ca1144905a497a1db631feb94ae63d2f",
+    "exact.tlog-proof": "c0a652afbd92ce6a3aab00a5af71e8f985e4ece465a11d1b3e2a34f2b2ab3a8f",
     "log.vkey": "056965092fb6d8a69c8009c7325d9528a4b95161d48436e9f4623143ed36b43b",
-    "noise-commitment.sigstore.json": "8cbe781bba18794b85483f19ccd033a9646c14bcda6a8b599b4a152e31573eb3",
+    "noise-commitment.sigstore.json": "5775a756f65dc892b42c4e8398c63a0e4d482bd9eace219661769ccc5d67bba0",
     "noise-commitment.statement.json": "91e97919e16c275dbc1b27e1d1d307fa7b31d9e689b6cb0795fbe4f2c6531075",
-    "noise-commitment.tlog-proof": "9eff0f6faf3d241d7e829ee5a4247bcdfbc9947bd215e9a83ce1c1570f2017d5",
+    "noise-commitment.tlog-proof": "20ef6299eb9fc0c490d707ebb338a7051ecadf03295c93affeacf144059d14c5",
     "trusted_root.json": "c37e96ed31ab21d97a1fa51920e3ff2d1535a7c5ef34a5cd4577390a879fc033",
 }
 INVALID = json.loads((Path(vectors.__file__).parent / "invalid-v1.json").read_text())
@@ -99,7 +99,7 @@ def test_a_changed_certificate_is_refused_with_its_code(vector, golden, locate, 
 
 
 def test_the_invalid_vectors_cover_every_code_that_one_certificate_can_meet():
-    elsewhere = {  # these need another trusted root, another clock, artifacts, a log or a key file
+    elsewhere = {  # these need another trusted root, another clock, artifacts, openings, a log or a key file
         Code.TRUSTED_ROOT_MALFORMED,
         Code.KEY_INVALID,
         Code.KEY_NOT_VALID,
@@ -109,6 +109,7 @@ def test_the_invalid_vectors_cover_every_code_that_one_certificate_can_meet():
         Code.PROOF_MALFORMED,
         Code.ARTIFACT_UNKNOWN,
         Code.ARTIFACT_MISMATCH,
+        Code.OPENING_MISMATCH,
         Code.KEY_FILE_EXISTS,
         Code.KEY_FILE_PERMISSIONS,
         Code.KEY_FILE_UNREADABLE,

@@ -89,8 +89,8 @@ def test_the_model_files_are_checked_by_name_and_digest(golden, trusted_root, at
     certificate = golden("certified.sigstore.json")
     verified = verify(certificate, trusted_root, at=at, artifacts=MODEL | HEADS)
     assert verified.steps[-1].result == "passed"
-    assert "2 of 2 files" in verified.steps[-1].detail
-    assert "1 of 2 files" in verify(certificate, trusted_root, at=at, artifacts=HEADS).steps[-1].detail
+    assert "2 of 3 files" in verified.steps[-1].detail
+    assert "1 of 3 files" in verify(certificate, trusted_root, at=at, artifacts=HEADS).steps[-1].detail
     unknown = {"other.bin": make.digest_of("heads 3")}
     _refused(8, Code.ARTIFACT_UNKNOWN, certificate, trusted_root, at=at, artifacts=unknown)
     other = {"model.json": make.digest_of("heads 3")}
@@ -103,6 +103,19 @@ def test_the_model_before_the_deletion_is_recognised(golden, trusted_root, at):
         8, Code.ARTIFACT_MISMATCH, golden("certified.sigstore.json"), trusted_root, at=at, artifacts=before
     )
     assert "the model before the deletion" in error.message
+
+
+def test_a_person_with_the_opening_finds_themselves_and_nobody_else_does(golden, trusted_root, at):
+    certificate = golden("certified.sigstore.json")
+    opening = make.OPENINGS["Cy"]
+    last = verify(certificate, trusted_root, at=at, openings={"Cy": opening}).steps[-1]
+    assert (last.result, last.detail) == ("passed", "Checked: the certificate is about 'Cy'.")
+    wrong = ({"Ada": make.OPENINGS["Ada"]}, {"Ada": opening}, {"Cy": bytes(32)}, {"Cy": opening[:-1]}, {"cy": opening})
+    for openings in (*wrong, {"Cy": opening, "Ada": make.OPENINGS["Ada"]}):
+        _refused(8, Code.OPENING_MISMATCH, certificate, trusted_root, at=at, openings=openings)
+    for about_nobody in ("exact", "noise-commitment"):
+        other = golden(f"{about_nobody}.sigstore.json")
+        _refused(8, Code.OPENING_MISMATCH, other, trusted_root, at=at, openings={"Cy": opening})
 
 
 def test_the_noise_commitment_is_checked_against_its_own_certificate(golden, trusted_root, at, reissue):
