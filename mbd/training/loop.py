@@ -5,7 +5,7 @@ the random numbers of an epoch come from the seed and its index alone. The calle
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,6 @@ from mbd.cohort.cohort import Cohort
 from mbd.cohort.modality import pattern_name
 from mbd.errors import TrainingError
 from mbd.hashing import json_digest
-from mbd.training.adamw import AdamW
 from mbd.training.checkpoint import CheckpointFile, Progress, State
 from mbd.training.data import data_digest, public_rows
 from mbd.training.masking import as_columns, draw_patterns
@@ -113,7 +112,9 @@ class _Run:
         self.recipe, self.seed, self.backbone = recipe, seed, backbone
         self.training, self.validation = training, validation
         groups = backbone.parameter_groups()
-        self.optimiser = AdamW([group.parameters for group in groups], weight_decay=recipe.weight_decay)
+        self.optimiser = torch.optim.AdamW(
+            [{"params": list(group.parameters)} for group in groups], weight_decay=recipe.weight_decay
+        )
         self.rates = [recipe.learning_rate if group.learning_rate is None else group.learning_rate for group in groups]
         self.curve: list[Epoch] = []
         self.best: State = {}
@@ -130,7 +131,9 @@ class _Run:
         index = len(self.curve)
         torch.manual_seed(_derived_seed(self.seed, index))
         cosine = 0.5 * (1 + math.cos(math.pi * index / self.recipe.epochs))
-        losses = self._optimise([rate * cosine for rate in self.rates])
+        for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
+            group["lr"] = rate * cosine
+        losses = self._optimise()
         validation = _validate(self.backbone, self.validation)
         epoch = Epoch(losses=losses, validation=validation, score=float(np.mean(list(validation.values()))))
         if not math.isfinite(epoch.score):
@@ -144,7 +147,7 @@ class _Run:
             self.best = {name: tensor.clone() for name, tensor in self.backbone.state_dict().items()}
         return epoch
 
-    def _optimise(self, learning_rates: Sequence[float]) -> dict[str, float]:
+    def _optimise(self) -> dict[str, float]:
         """One pass over the training rows in random order; the mean of each loss term."""
         self.backbone.train()
         patterns_NM = as_columns(self.training.patterns)
@@ -157,7 +160,8 @@ class _Run:
             terms = self.backbone.losses(self.backbone(batch), batch)
             torch.autograd.backward(torch.stack(list(terms.values())).sum())
             torch.nn.utils.clip_grad_norm_(self.backbone.parameters(), self.recipe.gradient_norm)
-            self.optimiser.step(learning_rates)
+            self.optimiser.step()
+            self.optimiser.zero_grad()
             for name, term in terms.items():
                 totals[name] = totals.get(name, 0.0) + term.item() * len(indices)
         return {name: total / len(order) for name, total in totals.items()}
@@ -167,7 +171,7 @@ class _Run:
         return Progress(
             weights=self.backbone.state_dict(),
             best=self.best,
-            optimiser=self.optimiser.state(),
+            optimiser=_named_state(self.optimiser),
             best_epoch=self.best_epoch,
             curve=[vars(epoch) for epoch in self.curve],
         )
@@ -175,9 +179,24 @@ class _Run:
     def restore(self, progress: Progress) -> None:
         """The inverse of `progress`."""
         self.backbone.load_state_dict(progress.weights)
-        self.optimiser.restore(progress.optimiser)
+        _restore_state(self.optimiser, progress.optimiser)
         self.best, self.best_epoch = progress.best, progress.best_epoch
         self.curve = [Epoch(**epoch) for epoch in progress.curve]
+
+
+def _named_state(optimiser: torch.optim.Optimizer) -> State:
+    """An optimiser's tensors by parameter number and name: safetensors knows no nesting."""
+    state = optimiser.state_dict()["state"]
+    return {f"{number}.{name}": tensor for number, moments in state.items() for name, tensor in moments.items()}
+
+
+def _restore_state(optimiser: torch.optim.Optimizer, named: State) -> None:
+    """The inverse of `_named_state`."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in named.items():
+        number, name = key.split(".", 1)
+        state.setdefault(int(number), {})[name] = tensor
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
 
 
 def _validate(backbone: Backbone, rows: Cohort) -> dict[str, float]:

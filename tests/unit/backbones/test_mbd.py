@@ -7,7 +7,6 @@ import torch
 
 from mbd.backbones.base import isolate
 from mbd.cohort.modality import Modality
-from mbd.training.adamw import AdamW
 
 ALL = frozenset(Modality)
 TEXT, AUDIO, VISION = Modality
@@ -23,11 +22,12 @@ def complete(make_random_batch):
 def descend(backbone, batch, term, steps=60):
     """Descent on one loss term; its first and last value."""
     values = []
-    optimiser = AdamW([list(backbone.parameters())], weight_decay=0.0)
+    optimiser = torch.optim.AdamW(backbone.parameters(), lr=0.01, weight_decay=0.0)
     for _ in range(steps):
         loss = backbone.losses(backbone(batch), batch)[term]
         loss.backward()
-        optimiser.step([0.01])
+        optimiser.step()
+        optimiser.zero_grad()
         values.append(loss.item())
     return values[0], values[-1]
 
