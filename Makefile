@@ -31,6 +31,7 @@ check: $(STAMP)  ## format, lint, strict types, import contracts, documents agai
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m benchmarks.readme --check
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -q tests/architecture
 
 format: $(STAMP)  ## put the code into its one form
@@ -38,7 +39,10 @@ format: $(STAMP)  ## put the code into its one form
 	@$(BIN)/ruff check --fix .
 
 bench: $(STAMP)  ## the tables of the README from the real cohorts in ../shared/data (minutes)
-	@$(BIN)/python -m benchmarks.real_cohorts
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.real_cohorts mosi
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.real_cohorts ravdess
+	@$(BIN)/python -m benchmarks.readme
+	@$(BIN)/python -m benchmarks.picture
 
 lock:  ## freeze the versions that are installed now
 	@$(BIN)/uv pip freeze -p .venv --exclude-editable | sed 's/+cpu$$//' > constraints.txt

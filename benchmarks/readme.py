@@ -1,7 +1,7 @@
-"""The README's tables, made from result files; nothing in them is typed.
+"""The README's tables, made from result files and from the code; nothing in them is typed.
 
-python -m benchmarks.tables           write them into README.md
-python -m benchmarks.tables --check   exit 1 if README.md has other ones
+python -m benchmarks.readme           write them into README.md
+python -m benchmarks.readme --check   exit 1 if README.md has other ones
 """
 
 import json
@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from mbd.backbones.zoo import ZOO
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -23,7 +25,7 @@ NAMES = {"t": "text", "a": "voice", "v": "face", "ta": "text + voice", "av": "vo
 
 def accuracy_table(name: str) -> str:
     """Mean and SD over seeds (folds of a seed averaged first), lattice beside ridge."""
-    runs = _load(name)["runs"]
+    runs = load_results(name)["runs"]
     metrics = COLUMNS[name]
     lines = [
         "| available | " + " | ".join(f"{title}, lattice | ridge" for title in metrics.values()) + " |",
@@ -39,7 +41,7 @@ def accuracy_table(name: str) -> str:
 
 def withdrawal_table(name: str) -> str:
     """Each withdrawal in order, and the accuracy of the others before and after."""
-    story = _load(name)["withdrawals"]
+    story = load_results(name)["withdrawals"]
     metric = next(iter(COLUMNS[name]))
     title = COLUMNS[name][metric]
     lines = [
@@ -57,9 +59,20 @@ def withdrawal_table(name: str) -> str:
     return "\n".join(lines)
 
 
+def openssl_block() -> str:
+    """The one fenced block of the specification's section on openssl."""
+    section = (ROOT / "certs" / "SPEC.md").read_text().partition("with openssl")[2]
+    return "```sh" + section.partition("```sh")[2].partition("```")[0] + "```"
+
+
+def zoo_rows() -> str:
+    """One row a backbone."""
+    return "\n".join(f"| {b.name} | {b.fidelity} | {'; '.join(b.deviations)} |" for b in ZOO.values())
+
+
 def render(text: str) -> str:
     """A document with every table between its markers made anew."""
-    makers: dict[str, Callable[[], str]] = {}
+    makers: dict[str, Callable[[], str]] = {"openssl": openssl_block, "zoo": zoo_rows}
     for name in COLUMNS:
         makers[f"accuracy {name}"] = lambda name=name: accuracy_table(name)
         makers[f"withdrawals {name}"] = lambda name=name: withdrawal_table(name)
@@ -73,16 +86,22 @@ def render(text: str) -> str:
     return text
 
 
-def _load(name: str) -> dict[str, Any]:
+def load_results(name: str) -> dict[str, Any]:
+    """What the last run of a cohort's benchmark measured."""
     result: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
     return result
 
 
-def _mean_sd(runs: list[dict[str, Any]], pattern: str, method: str, metric: str) -> str:
+def seed_means(runs: list[dict[str, Any]], pattern: str, method: str, metric: str) -> list[float]:
+    """One number a seed: the mean over its folds."""
     by_seed: dict[int, list[float]] = {}
     for run in runs:
         by_seed.setdefault(run["seed"], []).append(run["patterns"][pattern][method][metric])
-    means = [statistics.fmean(values) for values in by_seed.values()]
+    return [statistics.fmean(values) for values in by_seed.values()]
+
+
+def _mean_sd(runs: list[dict[str, Any]], pattern: str, method: str, metric: str) -> str:
+    means = seed_means(runs, pattern, method, metric)
     return f"{statistics.fmean(means):.3f} ± {statistics.stdev(means):.3f}"
 
 
@@ -97,5 +116,5 @@ if __name__ == "__main__":
     current = README.read_text()
     made = render(current)
     if "--check" in sys.argv[1:]:
-        sys.exit(0 if made == current else "README.md differs from the result files: run `python -m benchmarks.tables`")
+        sys.exit(0 if made == current else "README.md differs from the result files: run `python -m benchmarks.readme`")
     README.write_text(made)

@@ -3,7 +3,7 @@
     python -m benchmarks.real_cohorts ravdess
     python -m benchmarks.real_cohorts mosi
 
-Each writes ``benchmarks/results/<cohort>.json``, from which ``python -m benchmarks.tables`` makes the README's tables.
+Each writes ``benchmarks/results/<cohort>.json``, from which ``python -m benchmarks.readme`` makes the README's tables.
 Both methods see the same training rows and features; everything is selected on validation rows.
 """
 

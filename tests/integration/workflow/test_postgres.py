@@ -1,0 +1,34 @@
+"""The same story with the records in a real PostgreSQL."""
+
+import pytest
+from pydantic import SecretStr
+
+from certs.verification import verify
+from mbd.cohort.cohort import EVERYONE
+from mbd.cohort.modality import Modality
+from mbd.records import fsck
+from mbd.records.database import begin_snapshot
+from mbd.records.exposure import live_descendants_of_revoked
+from mbd.settings import Settings
+from mbd.workflow.revocation import revoke
+from mbd.workflow.system import open_system, utc_now
+from mbd.workflow.training import train_line
+
+pytestmark = pytest.mark.postgres
+
+
+def test_train_withdraw_verify_and_check_the_log(empty_postgres_url, tmp_path, cohort, people, recipe):
+    settings = Settings(home=tmp_path / "home", database_url=SecretStr(empty_postgres_url))
+    with open_system(settings, create=True) as system:
+        train_line(system, cohort, recipe, line="main", seed=0)
+        for pairs in ([(people[0], Modality.AUDIO)], [(EVERYONE, Modality.VISION)]):
+            (result,) = revoke(system, pairs)
+            verify(result.bundle.read_bytes(), system.trusted_root_path.read_bytes(), at=utc_now())
+    with open_system(settings, create=False) as system, begin_snapshot(system.engine) as connection:
+        assert system.live("main").version == 3
+        assert system.suppressed()(people[0], Modality.AUDIO)
+        assert live_descendants_of_revoked(connection) == ()
+        report = fsck.fsck(connection, verify_note=system.keyring.read_checkpoint)
+    assert report.ok
+    assert report.head.size == 3
+    assert not (tmp_path / "home" / "mbd.sqlite3").exists()
