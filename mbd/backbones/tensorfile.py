@@ -4,7 +4,6 @@ It does not know what the tensors are for.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,23 +12,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from mbd.durable import write_durably
 from mbd.errors import TrainingError
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, kind: str, description: Mapping[str, Any]) -> None:
-    """Write or replace a file of this kind.
-
-    Crash points: before the rename the old file stands, after it the new one does; a ``.partial`` file beside it is
-    waste that the next write overwrites.
-    """
+    """Write or replace a file of this kind, whole."""
     metadata = {kind: json.dumps(description, sort_keys=True)}  # one entry: of several, the file's order would vary
-    content = save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata=metadata)
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    write_durably(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata=metadata))
 
 
 def read_tensors(path: Path, *, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

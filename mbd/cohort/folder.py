@@ -9,7 +9,6 @@ The folder holds names in clear, so it also holds the key of its Merkle manifest
 """
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ from safetensors.numpy import load_file, save_file
 from mbd.cohort.cohort import Channel, Cohort, Feature, Partition, Row, Split, Task
 from mbd.cohort.manifest import Manifest, build_manifest
 from mbd.cohort.modality import Modality
+from mbd.durable import sync
 from mbd.errors import CohortError
 from mbd.hashing import file_digest
 
@@ -53,7 +53,7 @@ def write(cohort: Cohort, path: Path, *, key: bytes) -> Manifest:
             partial.rename(path)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-        _flush(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise CohortError(
             f"The cohort could not be written to {path}: {error}.", remedy="check the path, its rights and the disk"
@@ -123,7 +123,7 @@ def _fill(folder: Path, cohort: Cohort, manifest: Manifest) -> None:
     record = json.dumps(_record(cohort, manifest, folder), indent=2, ensure_ascii=False)
     (folder / _MANIFEST).write_text(record + "\n", "utf-8")
     for file in (_FEATURES, _ROWS, _MANIFEST):
-        _flush(folder / file)
+        sync(folder / file)
 
 
 def _feature_arrays(cohort: Cohort) -> dict[str, np.ndarray]:
@@ -225,12 +225,3 @@ def _cut(array: np.ndarray, frames: list[int | None], channel: Channel) -> tuple
             features.append(own[0] if channel.kind == "vector" else own)
             start += count
     return tuple(features)
-
-
-def _flush(path: Path) -> None:
-    """Have the operating system put a file or folder on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -27,6 +27,7 @@ from safetensors.numpy import load_file, save
 from mbd.backbones.weights import load_backbone, save_backbone
 from mbd.cohort.cohort import Cohort, Task
 from mbd.cohort.modality import Modality, ModalitySet, parse_modality, parse_pattern, pattern_name
+from mbd.durable import sync, write_durably
 from mbd.errors import TrainingError
 from mbd.hashing import canonical_json, file_digest, json_digest
 from mbd.lattice.featurizer import Featurizer, Scaling
@@ -136,13 +137,12 @@ def save_model(model: LatticeModel, folder: Path, *, cohort_root: str) -> Saved:
         ("heads", weights),
     ):
         contiguous = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
-        _write(partial / f"{name}.safetensors", save(contiguous))
+        write_durably(partial / f"{name}.safetensors", save(contiguous))
     digests = {name: file_digest(partial / name) for name in PARTS}
     about = _describe(model) | {"cohort": cohort_root, "files": digests}
-    _write(partial / "model.json", canonical_json(about))
-    sync_folder(partial)
+    write_durably(partial / "model.json", canonical_json(about))
     partial.rename(folder)
-    sync_folder(folder.parent)
+    sync(folder.parent)
     return Saved(folder, digests | {"model.json": file_digest(folder / "model.json")})
 
 
@@ -207,22 +207,6 @@ def environment_digest() -> str:
     return json_digest({"python": platform.python_version(), "machine": platform.machine(), **versions})
 
 
-def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on disk when this returns."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _read(path: Path) -> dict[str, NDArray[Any]]:
     """Arrays copied out of the file's buffer: misaligned memory gives other last bits for equal numbers."""
     return {name: array.copy() for name, array in load_file(path).items()}
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())

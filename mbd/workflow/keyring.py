@@ -19,8 +19,8 @@ from certs.checkpoint import NoteKey
 from certs.key_files import load_signer, save_signer
 from certs.keys import EcdsaP256Signer, Ed25519Signer, PublicKey
 from certs.trusted_root import TrustedLog, TrustedRoot, TrustedSigner, ValidFor, build_trusted_root, parse
+from mbd.durable import write_durably
 from mbd.errors import SettingsError
-from mbd.lattice.model import sync_folder
 from mbd.privacy.noise import SECRET_BYTES, NoiseSource
 from mbd.records.ledger import TreeHead
 
@@ -135,17 +135,6 @@ def open_keyring(home: Path, *, passphrase: bytes | None) -> Keyring:
         trusted_root=trusted_root,
         _subjects=subjects,
     )
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Write a file that is whole and on disk when this returns, or not there at all."""
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    sync_folder(path.parent)
 
 
 def _write_secret(path: Path, secret: bytes) -> None:

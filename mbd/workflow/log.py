@@ -12,12 +12,13 @@ from certs.dsse import Envelope, sign
 from certs.errors import Code
 from certs.proof import TlogProof
 from certs.statement import NoiseCommitment, commitment_statement, to_payload
+from mbd.durable import write_durably
 from mbd.errors import LedgerError
 from mbd.privacy.noise import ALGORITHM
 from mbd.records import commitments, ledger
 from mbd.records.database import begin_locked, begin_snapshot
 from mbd.records.ledger import Appended, Checkpoint
-from mbd.workflow.keyring import Keyring, write_durably
+from mbd.workflow.keyring import Keyring
 from mbd.workflow.system import System, refuse_rollback
 
 

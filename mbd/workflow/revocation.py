@@ -26,6 +26,7 @@ from mbd.cohort.modality import Modality, in_order
 from mbd.deletion import lattice
 from mbd.deletion.outcome import Outcome
 from mbd.deletion.outcome import Revocation as Withdrawal
+from mbd.durable import write_durably
 from mbd.errors import DeletionError, MbdError, NothingToDeleteError, UnknownSubjectError
 from mbd.hashing import file_digest, json_digest
 from mbd.lattice.fit import training_rows
@@ -40,7 +41,6 @@ from mbd.records.requests import Revocation, State
 from mbd.records.suppression import Channel, suppress
 from mbd.workflow import claim
 from mbd.workflow.claim import Noise, Provenance, Request, Version
-from mbd.workflow.keyring import write_durably
 from mbd.workflow.log import append_envelope, commit_to_noise, evidence, sign_checkpoint
 from mbd.workflow.registration import register_deletion
 from mbd.workflow.system import System, refuse_rollback, remove_unregistered

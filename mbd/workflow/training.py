@@ -15,6 +15,7 @@ from mbd.cohort.cohort import Cohort, Partition
 from mbd.cohort.manifest import KEY_BYTES
 from mbd.cohort.suppression import drop_suppressed, refuse_suppressed
 from mbd.cohort.validation import validate
+from mbd.durable import write_durably
 from mbd.errors import CohortError, SettingsError
 from mbd.lattice.fit import fit_lattice, training_rows
 from mbd.lattice.model import LatticeModel, Saved, save_model
@@ -26,7 +27,6 @@ from mbd.records.suppression import Channel
 from mbd.training.loop import train
 from mbd.training.recipe import Recipe
 from mbd.training.transcript import Transcript
-from mbd.workflow.keyring import write_durably
 from mbd.workflow.log import commit_to_noise
 from mbd.workflow.registration import register_line
 from mbd.workflow.system import System

@@ -87,7 +87,7 @@ def test_what_is_written_is_read(tmp_path):
 def test_a_half_written_checkpoint_does_not_replace_a_whole_one(tmp_path):
     file = CheckpointFile(tmp_path, {"seed": "1"})
     file.write(PROGRESS)
-    file.path.with_name(f"{file.path.name}.partial").write_bytes(b"half")
+    file.path.with_name(f".{file.path.name}.partial-1").write_bytes(b"half")
     assert same(file.read(), PROGRESS)
 
 
