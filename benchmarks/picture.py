@@ -9,7 +9,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 
-from benchmarks.readme import COLUMNS, NAMES, load_results, seed_means
+from benchmarks.readme import COLUMNS, NAMES, load_results, seed_means, size_then_order
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "images" / "real-cohorts.svg"
 PANELS = (("ravdess", "accuracy", "RAVDESS: accuracy, 8 emotions"), ("mosi", "mae", "MOSI: mean absolute error"))
@@ -23,7 +23,7 @@ def draw() -> None:
     figure, axes = plt.subplots(1, len(PANELS), figsize=(9, 3.2), layout="constrained")
     for axis, (name, metric, title) in zip(axes, PANELS, strict=True):
         runs = load_results(name)["runs"]
-        patterns = list(runs[0]["patterns"])
+        patterns = sorted(runs[0]["patterns"], key=size_then_order)
         for shift, method in ((-0.2, "lattice"), (0.2, "ridge")):
             by_pattern = [seed_means(runs, pattern, method, metric) for pattern in patterns]
             axis.bar(

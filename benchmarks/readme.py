@@ -31,7 +31,7 @@ def accuracy_table(name: str) -> str:
         "| available | " + " | ".join(f"{title}, lattice | ridge" for title in metrics.values()) + " |",
         "|---|" + "---|---|" * len(metrics),
     ]
-    for pattern in runs[0]["patterns"]:
+    for pattern in sorted(runs[0]["patterns"], key=size_then_order):
         cells = []
         for metric in metrics:
             cells += [_mean_sd(runs, pattern, method, metric) for method in ("lattice", "ridge")]
@@ -49,14 +49,18 @@ def withdrawal_table(name: str) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for step in story:
-        full = list(step["before"])[-1]
-        rest = list(step["after"])[-1]
+        full, rest = (max(step[when], key=size_then_order) for when in ("before", "after"))
         lines.append(
             f"| {step['who']} | {step['mechanism']} | {_guarantee(step['guarantee'])} | "
-            f"{'bit for bit' if step['statistics_equal'] else 'NO'} | {step['certificate'].partition(' of ')[0]} | "
+            f"{'bit for bit' if step['statistics_equal'] else 'NO'} | {'valid' if step['certificate'].startswith('valid as of') else 'INVALID'} | "
             f"{step['before'][full][metric]:.3f} ({NAMES[full]}) | {step['after'][rest][metric]:.3f} ({NAMES[rest]}) |"
         )
     return "\n".join(lines)
+
+
+def size_then_order(pattern: str) -> tuple[int, list[int]]:
+    """Sorts availability patterns as everywhere: small ones first, then text, voice, face."""
+    return len(pattern), ["tav".index(letter) for letter in pattern]
 
 
 def openssl_block() -> str:
