@@ -50,11 +50,16 @@ def withdrawal_table(name: str) -> str:
     ]
     for step in story:
         full, rest = (max(step[when], key=size_then_order) for when in ("before", "after"))
-        lines.append(
-            f"| {step['who']} | {step['mechanism']} | {_guarantee(step['guarantee'])} | "
-            f"{'bit for bit' if step['statistics_equal'] else 'NO'} | {'valid' if step['certificate'].startswith('valid as of') else 'INVALID'} | "
-            f"{step['before'][full][metric]:.3f} ({NAMES[full]}) | {step['after'][rest][metric]:.3f} ({NAMES[rest]}) |"
-        )
+        cells = [
+            step["who"],
+            step["mechanism"],
+            _guarantee(step["guarantee"]),
+            "bit for bit" if step["statistics_equal"] else "NO",
+            "valid" if step["certificate"].startswith("valid as of") else "INVALID",
+            f"{step['before'][full][metric]:.3f} ({NAMES[full]})",
+            f"{step['after'][rest][metric]:.3f} ({NAMES[rest]})",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
