@@ -9,10 +9,13 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 
-from benchmarks.readme import COLUMNS, NAMES, load_results, seed_means, size_then_order
+from benchmarks.readme import NAMES, load_results, seed_means, size_then_order
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "images" / "real-cohorts.svg"
-PANELS = (("ravdess", "accuracy", "RAVDESS: accuracy, 8 emotions"), ("mosi", "mae", "MOSI: mean absolute error"))
+PANELS = (
+    ("ravdess", "accuracy", "RAVDESS: accuracy, 8 emotions"),
+    ("mosi", "mae", "MOSI: mean absolute error (less is better)"),
+)
 COLOURS = {"lattice": "#1b6ca8", "ridge": "#b8c4cc"}
 
 
@@ -33,12 +36,12 @@ def draw() -> None:
                 yerr=[statistics.stdev(means) for means in by_pattern],
                 color=COLOURS[method],
                 capsize=3,
-                label=f"{method} ({COLUMNS[name][metric]})",
+                label=method,
             )
         axis.set_xticks(range(len(patterns)), [NAMES[pattern] for pattern in patterns])
         axis.set_title(title, fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0].legend(frameon=False, fontsize=8, loc="upper left")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     TARGET.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(TARGET, metadata={"Date": None})
 
