@@ -3,8 +3,9 @@
 import os
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -28,7 +29,7 @@ class Settings(BaseSettings):
     """Where the last signed checkpoint is remembered. Default: in the state folder. A place outside of what the
     backups restore lets the program notice that an old backup was restored."""
 
-    origin: str = "mbd.local/log"
+    origin: str = Field(default="mbd.local/log", pattern=r"^[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~-]+)*$")
     """The log's name in its checkpoints: a host and a path, no scheme."""
 
     key_passphrase: SecretStr | None = None
@@ -45,6 +46,16 @@ class Settings(BaseSettings):
 
     budget_epsilon: float = Field(default=1.0, gt=0)
     """Of new model lines: when the composed epsilon would pass it, deletions become exact refits."""
+
+    @model_validator(mode="after")
+    def _no_unknown_variables(self) -> Self:
+        """A misspelt MBD_EPSILON must not be ignored in silence. MBD_TEST_ belongs to the tests."""
+        known = {f"MBD_{name.upper()}" for name in type(self).model_fields}
+        ours = [name for name in os.environ if name.startswith("MBD_") and not name.startswith("MBD_TEST_")]
+        unknown = sorted(set(ours) - known)
+        if unknown:
+            raise ValueError(f"there is no setting {', '.join(unknown)}")
+        return self
 
     @cached_property
     def state(self) -> Path:

@@ -1,14 +1,19 @@
 """``mbd``: the root of the command line."""
 
+import os
+import sys
+
 import typer
 
 from mbd import __version__
 from mbd.cli import certificate, data, database, demo, keys, ledger, lineage, models, revoke
+from mbd.cli.output import print_error
 
 app = typer.Typer(
     name="mbd",
     help="Withdraw one modality of one person from multimodal models, and prove it with a signed certificate.",
     no_args_is_help=True,
+    rich_markup_mode=None,  # plain help and usage errors: they can be copied, searched and piped
     pretty_exceptions_enable=False,
 )
 
@@ -41,4 +46,18 @@ app.add_typer(database.app, name="db")
 
 def main() -> None:
     """The program's entry point."""
+    # Before anything loads OpenMP: on busy cores its threads would burn the time that they wait for each other.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if "--json" in sys.argv[1:]:
+        sys.exit(_main_for_programs())
     app()
+
+
+def _main_for_programs() -> int:
+    """Run the command; a usage error, too, is one JSON object on standard output."""
+    try:
+        code = app(standalone_mode=False)
+    except typer.TyperException as error:
+        print_error("UsageError", error.format_message(), "see --help")
+        return error.exit_code
+    return code if isinstance(code, int) else 0

@@ -9,77 +9,101 @@ from typing import Annotated, Any
 import typer
 
 from certs import bundle as bundles
-from certs.errors import CertificateError, Code
 from certs.statement import Certified, DeletionStatement, Exact, Statement, from_payload
 from certs.verification import Verified
 from certs.verification import verify as verify_certificate
-from mbd.cli.output import Home, Json, Output, command, settings_for
+from mbd.cli.options import BundleFile, Home, Json
+from mbd.cli.output import Output, command, settings_for
 
-app = typer.Typer(help="Show, verify or replay a Modality Deletion Certificate.", no_args_is_help=True)
+app = typer.Typer(help="Show, verify or replay a deletion certificate.", no_args_is_help=True)
 
-BundleFile = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The certificate: mdc.sigstore.json.")]
+_SCOPES = {
+    "subject-modality": "one person",
+    "subject": "everything of one person",
+    "modality": "everyone",
+    "several": "several channels",
+}
 
 
 @app.command()
 def show(bundle: BundleFile, as_json: Json = False) -> None:
-    """Print what a certificate says, without checking that it is true."""
+    """Print what a certificate says, without checking it."""
     with command(as_json) as out:
-        parsed = bundles.parse(read_file(bundle))
+        parsed = bundles.parse(bundle.read_bytes())
         statement = from_payload(parsed.dsse_envelope.payload)
         out.result = statement.model_dump(mode="json", by_alias=True)
-        out.say("[yellow]Not verified: this is only what the file says.[/]")
+        out.say("This is only what the file says.", lead="Not verified.", style="yellow")
         summarise(out, statement)
 
 
 @app.command()
 def verify(
     bundle: BundleFile,
-    trusted_root: Annotated[Path, typer.Option(help="The issuer's trusted_root.json, from a source you trust.")],
+    trusted_root: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="The issuer's trusted_root.json, from a source that you trust.",
+        ),
+    ],
     artifact: Annotated[
-        list[Path] | None, typer.Option(help="A file of the model after the deletion; may be repeated.")
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE", exists=True, dir_okay=False, help="A file of the model after the deletion; may be repeated."
+        ),
     ] = None,
     noise_commitment: Annotated[
-        Path | None, typer.Option(help="The certificate of the noise commitment: noise-commitment.sigstore.json.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="The noise commitment's certificate: noise-commitment.sigstore.json.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Verify a certificate offline, step by step. Exit code 0: valid; 1: not."""
+    """Verify a certificate offline, step by step.
+
+    Needs no network, no database and no torch. Exit code 0: valid as of the log's size that is shown; 1: not valid.
+    """
     with command(as_json) as out:
+        out.result = {"valid": False}
         verified = verify_certificate(
-            read_file(bundle),
-            read_file(trusted_root),
+            bundle.read_bytes(),
+            trusted_root.read_bytes(),
             at=datetime.now(UTC),
-            artifacts={path.name: sha256(read_file(path)).hexdigest() for path in artifact or []},
-            noise_commitment=read_file(noise_commitment) if noise_commitment else None,
+            artifacts={path.name: sha256(path.read_bytes()).hexdigest() for path in artifact or []},
+            noise_commitment=noise_commitment.read_bytes() if noise_commitment else None,
         )
         out.result = verified_json(verified)
-        print_steps(out, verified)
+        print_verified(out, verified)
 
 
 @app.command()
 def replay(bundle: BundleFile, home: Home = None, as_json: Json = False) -> None:
-    """Recompute manifest, statistics, residual and sigma from the rows that remain. Exit code 1: something differs."""
+    """Recompute what a certificate claims from the rows that remain.
+
+    Compares model files, manifest, statistics, sigma, noise and residuals with those of the deployment that issued it.
+    Exit code 0: everything matched; 1: something differs.
+    """
     with command(as_json) as out:
         from mbd.workflow.replay import replay as run
         from mbd.workflow.system import open_system
 
-        with open_system(settings_for(home), create=False) as system:
-            result = run(system, read_file(bundle))
+        with open_system(settings_for(home), create=False) as system, out.stages() as stages:
+            result = run(system, bundle.read_bytes(), on_check=lambda name: stages.update("replaying", None, name))
         out.result = {"matched": result.matched, "checks": [asdict(check) for check in result.checks]}
         rows = [(c.name, "matched" if c.matched else "DIFFERS", c.detail) for c in result.checks]
-        out.table("Replay against the rows that remain", ["what", "result", "detail"], rows)
+        out.table("Recomputed from the rows that remain", ["what", "result", "detail"], rows)
+        if result.matched:
+            out.say("Everything is as the certificate says.", style="green")
+        else:
+            out.say("This deployment does not hold what the certificate says.", style="red")
     if not result.matched:
         raise typer.Exit(1)
-
-
-def read_file(path: Path) -> bytes:
-    """A file's bytes; one that cannot be read is an error with a remedy."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise CertificateError(
-            Code.BUNDLE_MALFORMED, f"{path} cannot be read: {error.strerror}.", remedy="check the path"
-        ) from None
 
 
 def verified_json(verified: Verified) -> dict[str, Any]:
@@ -98,12 +122,12 @@ def verified_json(verified: Verified) -> dict[str, Any]:
     }
 
 
-def print_steps(out: Output, verified: Verified) -> None:
-    """The numbered steps and the verdict, for people."""
+def print_verified(out: Output, verified: Verified) -> None:
+    """The numbered steps, the statement and the verdict, for people."""
     rows = [(step.number, step.title, step.result, step.detail) for step in verified.steps]
     out.table("Verification", ["step", "what", "result", "detail"], rows)
     summarise(out, verified.statement)
-    out.say(f"[bold green]{verified.verdict[0].upper()}{verified.verdict[1:]}.[/]")
+    out.say("", lead=f"{verified.verdict[0].upper()}{verified.verdict[1:]}.", style="green")
 
 
 def guarantee_json(statement: Statement) -> dict[str, Any] | None:
@@ -116,12 +140,13 @@ def guarantee_json(statement: Statement) -> dict[str, Any] | None:
 def summarise(out: Output, statement: Statement) -> None:
     """What the statement claims, and what it does not, in a few lines."""
     if not isinstance(statement, DeletionStatement):
-        out.say(f"Noise commitment {statement.predicate.commitment}, made {statement.predicate.created_at}.")
+        created_at = f"{statement.predicate.created_at:%Y-%m-%d %H:%M:%S} UTC"
+        out.unbroken(f"Noise commitment, made {created_at}", statement.predicate.commitment)
         return
     predicate = statement.predicate
     lineage, scope = predicate.lineage, predicate.request.scope
     out.say(
-        f"Deletion of {', '.join(scope.modalities)} ({scope.kind}) from model line '{lineage.model_line}': "
+        f"Deletion of {', '.join(scope.modalities)} ({_SCOPES[scope.kind]}) from model line '{lineage.model_line}', "
         f"version {lineage.parent_version} -> {lineage.version}, {predicate.deleted_at:%Y-%m-%d %H:%M:%S} UTC, "
         f"by {predicate.procedure.mechanism}."
     )
@@ -129,15 +154,16 @@ def summarise(out: Output, statement: Statement) -> None:
         case Certified(curve=curve, mu=mu, total_curve=total):
             point, whole = curve[0], total[0]
             out.say(
-                f"Guarantee: certified, epsilon {point.epsilon:.3g} at delta {point.delta:g} (mu {mu:.4g}); "
-                f"with all earlier deletions of the line epsilon {whole.epsilon:.3g}."
+                f"certified, epsilon {point.epsilon:.3g} at delta {point.delta:g} (mu {mu:.4g}); "
+                f"together with all earlier deletions of the line epsilon {whole.epsilon:.3g}.",
+                lead="Guarantee:",
             )
         case Exact(equalities=equalities):
-            out.say("Guarantee: exact.")
+            out.say("exact.", lead="Guarantee:")
             for equality in equalities:
-                out.say(f"  = {equality}")
+                out.item(equality)
         case _:
-            out.say("Guarantee: empirical; nothing is proved, see the report.")
-    out.say("Not covered:")
+            out.say("empirical; nothing is proved, see the report.", lead="Guarantee:")
+    out.say("", lead="Not covered:")
     for sentence in predicate.not_covered:
-        out.say(f"  - {sentence}")
+        out.item(sentence)

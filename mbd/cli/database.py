@@ -2,14 +2,15 @@
 
 import typer
 
-from mbd.cli.output import Home, Json, command, settings_for
+from mbd.cli.options import Home, Json
+from mbd.cli.output import command, settings_for
 
-app = typer.Typer(help="The database's schema.", no_args_is_help=True)
+app = typer.Typer(help="Bring the database up to date.", no_args_is_help=True)
 
 
 @app.command()
 def upgrade(home: Home = None, as_json: Json = False) -> None:
-    """Bring the database to this program's schema. Safe to repeat; nothing is lost."""
+    """Bring the database to this program's schema. Safe to repeat."""
     with command(as_json) as out:
         from mbd.records.database import upgrade as run
 

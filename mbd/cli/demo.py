@@ -7,16 +7,24 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from certs.errors import VerificationError
 from certs.verification import verify
-from mbd.cli.certificate import guarantee_json, print_steps, verified_json
-from mbd.cli.output import Home, Json, Output, command, settings_for
+from mbd.cli.certificate import guarantee_json, print_verified, verified_json
+from mbd.cli.data import show_places
+from mbd.cli.lineage import exposures, show_exposures
+from mbd.cli.options import Json
+from mbd.cli.output import Output, command, settings_for
+from mbd.cli.revoke import show_result
+from mbd.cohort.modality import Modality, pattern_name
+from mbd.errors import SettingsError
 
 if TYPE_CHECKING:
     from mbd.cohort.cohort import Cohort
-    from mbd.deletion.comparator import HeadDistance, Refit
+    from mbd.deletion.comparator import Refit
     from mbd.lattice.model import LatticeModel
     from mbd.workflow.revocation import LineResult
     from mbd.workflow.system import System
@@ -33,14 +41,25 @@ class _Before:
     refit_seconds: float
 
 
-def demo(home: Home = None, as_json: Json = False) -> None:
-    """Train on synthetic people, withdraw one voice, certify it, verify it, and try to cheat."""
+def demo(
+    home: Annotated[
+        Path | None,
+        typer.Option("--home", metavar="DIR", file_okay=False, help="State folder. Default: a new temporary one."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train, withdraw one voice, certify, verify, try to cheat.
+
+    Everything is real but the people, who are synthetic. Takes less than a minute.
+    """
     with command(as_json) as out:
         from mbd.workflow.evaluation import metrics_by_pattern
         from mbd.workflow.system import open_system
 
-        folder_in_use = home or Path(tempfile.mkdtemp(prefix="mbd-demo-"))
-        with open_system(settings_for(folder_in_use), create=True) as system:
+        if home is not None and (home / "lines" / LINE).exists():
+            raise SettingsError(f"There is a demo in {home} already.", remedy="give another --home, or none")
+        chosen = home or Path(tempfile.mkdtemp(prefix="mbd-demo-"))
+        with open_system(settings_for(chosen), create=True) as system:
             cohort, subject = _people(out)
             model = _train(out, system, cohort)
             before = _refit(system, cohort, model, subject)
@@ -48,9 +67,10 @@ def demo(home: Home = None, as_json: Json = False) -> None:
             after = _live_model(system)
             metrics = metrics_by_pattern(after, _live_cohort(system), system.suppressed())
             _show_accuracy(out, before.metrics, metrics)
-            _show_comparison(out, before, after, result)
-            _verify(out, system, result)
-            exposures = _lineage(out, system, subject)
+            claims = [_compare(out, before, after, result), _verify(out, system, result)]
+            out.say("Which models ever saw this voice?", lead="\n7. Lineage.")
+            seen = exposures(system, subject, [Modality.AUDIO])
+            show_exposures(out, subject, seen)
             out.result |= {
                 "home": str(system.home),
                 "subject": subject,
@@ -58,29 +78,24 @@ def demo(home: Home = None, as_json: Json = False) -> None:
                 "trusted_root": str(system.trusted_root_path),
                 "metrics_before": before.metrics,
                 "metrics_after": metrics,
-                "lineage": exposures,
+                "lineage": seen,
             }
-            out.path("\nEverything is in", system.home)
-            out.path(
-                "Verify it yourself",
-                f"mbd certificate verify {result.bundle} --trusted-root {system.trusted_root_path}",
-            )
+            out.unbroken("Everything is in", system.home)
+            verify_it = ("mbd", "certificate", "verify", result.bundle, "--trusted-root", system.trusted_root_path)
+            out.command("Verify it yourself", *verify_it)
+    if not all(claims):
+        raise typer.Exit(1)
 
 
 def _people(out: Output) -> tuple["Cohort", str]:
     from mbd.cohort.cohort import Partition, Split
     from mbd.cohort.describe import describe
-    from mbd.cohort.modality import Modality
     from mbd.cohort.synthetic import synthetic_cohort
 
     cohort = synthetic_cohort()
     about = describe(cohort)
-    out.say("\n[bold]1. People.[/] " + about["description"])
-    out.table(
-        f"{about['rows']} clips of {about['subjects']} synthetic people",
-        ["partition", "split", "clips", "people"],
-        [(place["partition"], place["split"], place["rows"], place["subjects"]) for place in about["places"]],
-    )
+    out.say(about["description"], lead="1. People.")
+    show_places(out, f"{about['rows']} clips of {about['subjects']} synthetic people", about)
     subject = next(
         row.subject
         for i, row in enumerate(cohort.rows)
@@ -93,22 +108,12 @@ def _train(out: Output, system: "System", cohort: "Cohort") -> "LatticeModel":
     from mbd.training.recipes import synthetic
     from mbd.workflow.training import train_line
 
-    out.say("\n[bold]2. Training.[/] The backbone sees public people only; the heads know everyone, as exact integers.")
-    with out.progress() as bar:
-        tasks = {stage: bar.add_task(stage, total=1.0, about="") for stage in ("backbone", "heads")}
-        trained = train_line(
-            system,
-            cohort,
-            synthetic(),
-            line=LINE,
-            seed=0,
-            on_progress=lambda stage, done, about: bar.update(tasks[stage], completed=done, about=about),
-        )
-    return trained.model
+    out.say("The backbone sees public people only; the heads know everyone, as exact integers.", lead="2. Training.")
+    with out.stages() as stages:
+        return train_line(system, cohort, synthetic(), line=LINE, seed=0, on_progress=stages.update).model
 
 
 def _refit(system: "System", cohort: "Cohort", model: "LatticeModel", subject: str) -> _Before:
-    from mbd.cohort.modality import Modality
     from mbd.deletion.comparator import refit
     from mbd.deletion.outcome import Revocation
     from mbd.workflow.evaluation import metrics_by_pattern
@@ -120,23 +125,21 @@ def _refit(system: "System", cohort: "Cohort", model: "LatticeModel", subject: s
 
 
 def _withdraw(out: Output, system: "System", subject: str) -> "LineResult":
-    from mbd.cli.revoke import show_results
-    from mbd.cohort.modality import Modality
     from mbd.workflow.revocation import revoke
 
-    out.say(f"\n[bold]3. Withdrawal.[/] {subject} says: stop using my voice, keep my text and my face.")
-    with out.progress() as bar:
-        task = bar.add_task("revoking", total=None, about="")
-        (result,) = revoke(system, {(subject, Modality.AUDIO)}, on_step=lambda step: bar.update(task, about=step))
-        bar.update(task, total=1, completed=1, about="done")
-    show_results(out, [result])
+    out.say(f"{subject} says: stop using my voice, keep my text and my face.", lead="\n3. Withdrawal.")
+    with out.stages() as stages:
+        (result,) = revoke(
+            system, {(subject, Modality.AUDIO)}, on_step=lambda step: stages.update("revoking", None, step)
+        )
+    show_result(out, result)
     return result
 
 
 def _live_model(system: "System") -> "LatticeModel":
-    from mbd.lattice.model import load_model
+    from mbd.workflow.live import load_live_model
 
-    return load_model(system.model_folder(LINE, system.live(LINE).version))
+    return load_live_model(system, system.live(LINE))
 
 
 def _live_cohort(system: "System") -> "Cohort":
@@ -146,65 +149,59 @@ def _live_cohort(system: "System") -> "Cohort":
 
 
 def _show_accuracy(out: Output, before: dict[str, Any], after: dict[str, Any]) -> None:
+    shown = {"mae": "MAE", "acc2_non0": "Acc-2", "corr": "Corr"}
     out.table(
         "Accuracy on unseen people, by what is available",
-        ["available", "clips", "MAE before", "MAE after", "Acc-2 before", "Acc-2 after", "Corr before", "Corr after"],
+        ["available", "clips", *(f"{name}\n{when}" for name in shown.values() for when in ("before", "after"))],
         [
-            (
-                pattern,
-                now["rows"],
-                before[pattern]["mae"],
-                now["mae"],
-                before[pattern]["acc2_non0"],
-                now["acc2_non0"],
-                before[pattern]["corr"],
-                now["corr"],
-            )
+            (pattern, now["rows"], *(table[pattern][key] for key in shown for table in (before, after)))
             for pattern, now in after.items()
         ],
     )
 
 
-def _show_comparison(out: Output, before: _Before, after: "LatticeModel", result: "LineResult") -> None:
-    from mbd.cohort.modality import pattern_name
+def _compare(out: Output, before: _Before, after: "LatticeModel", result: "LineResult") -> bool:
     from mbd.deletion.comparator import compare
 
-    out.say("\n[bold]4. The comparator.[/] The same algorithm, run from the start on the rows that remain.")
+    out.say("The same algorithm, run from the start on the rows that remain.", lead="4. The comparator.")
     equal = after.statistics == before.reference.statistics
-    distances: dict[str, HeadDistance] = {pattern_name(p): d for p, d in compare(after, before.reference).items()}
+    distances = compare(after, before.reference)
+    within = all(d.distance <= d.bound for d in distances.values())
     seconds = result.deletion_seconds or 0.0
-    out.say(f"Statistics equal bit for bit: {'yes' if equal else 'NO'} (SHA-256 {after.statistics.digest[:16]}...).")
-    out.say(f"Deletion {seconds * 1000:.0f} ms, refit of the heads {before.refit_seconds * 1000:.0f} ms.")
+    out.say(f"Statistics equal bit for bit: {'yes' if equal else 'NO'} (commitment {after.commitment[:16]}...).")
+    out.say(f"Deletion took {seconds * 1000:.0f} ms, the refit of the heads {before.refit_seconds * 1000:.0f} ms.")
     out.table(
         "Released weights against the refit's solution",
         ["head", "distance", "bound", "within"],
         [
-            (name, f"{d.distance:.5f}", f"{d.bound:.5f}", "yes" if d.distance <= d.bound else "NO")
-            for name, d in distances.items()
+            (pattern_name(p), f"{d.distance:.5f}", f"{d.bound:.5f}", "yes" if d.distance <= d.bound else "NO")
+            for p in after.layout.patterns
+            for d in (distances[p],)
         ],
     )
     out.result |= {
         "statistics_equal": equal,
-        "weights_within_bound": all(d.distance <= d.bound for d in distances.values()),
+        "weights_within_bound": within,
         "deletion_seconds": seconds,
         "refit_seconds": before.refit_seconds,
     }
+    return equal and within
 
 
-def _verify(out: Output, system: "System", result: "LineResult") -> None:
-    out.say("\n[bold]5. The certificate[/], verified offline as a stranger would.")
+def _verify(out: Output, system: "System", result: "LineResult") -> bool:
+    out.say("Verified offline, as a stranger would.", lead="5. The certificate.")
     bundle, root, at = result.bundle.read_bytes(), system.trusted_root_path.read_bytes(), datetime.now(UTC)
     verified = verify(bundle, root, at=at)
-    print_steps(out, verified)
-    out.say("\n[bold]6. A forger[/] claims a ten times stronger guarantee in a copy.")
+    print_verified(out, verified)
+    out.say("A copy of the certificate claims a ten times smaller mu.", lead="\n6. A forger.")
+    rejected: dict[str, Any] | None = None
     try:
         verify(tampered(bundle), root, at=at)
     except VerificationError as error:
-        rejected: dict[str, Any] | None = {"step": error.step, "code": error.code.value, "message": error.message}
-        out.say(f"[bold green]Rejected[/] in step {error.step} ({error.code.value}): {error.message}")
+        rejected = {"step": error.step, "code": error.code.value, "message": error.message}
+        out.say(f"In step {error.step} ({error.code.value}): {error.message}", lead="Rejected.", style="green")
     else:
-        rejected = None
-        out.say("[bold red]ACCEPTED: the verifier is broken.[/]")
+        out.say("The verifier is broken.", lead="ACCEPTED.", style="red")
     out.result |= {
         "verified": verified_json(verified)["valid"],
         "verdict": verified.verdict,
@@ -212,6 +209,7 @@ def _verify(out: Output, system: "System", result: "LineResult") -> None:
         "tampered_reason": rejected,
         "guarantee": guarantee_json(verified.statement),
     }
+    return rejected is not None
 
 
 def tampered(bundle: bytes) -> bytes:
@@ -222,30 +220,3 @@ def tampered(bundle: bytes) -> bytes:
     payload = json.dumps(statement, separators=(",", ":"), sort_keys=True).encode()
     document["dsseEnvelope"]["payload"] = base64.b64encode(payload).decode()
     return json.dumps(document, separators=(",", ":"), sort_keys=True, ensure_ascii=False).encode()
-
-
-def _lineage(out: Output, system: "System", subject: str) -> list[dict[str, Any]]:
-    from mbd.cohort.modality import Modality
-    from mbd.records.database import begin_snapshot
-    from mbd.records.exposure import models_exposed_to
-    from mbd.records.suppression import Channel
-
-    out.say("\n[bold]7. Lineage.[/] Which models ever saw this voice?")
-    with begin_snapshot(system.engine) as connection:
-        seen = models_exposed_to(connection, Channel(system.keyring.subject_key(subject), Modality.AUDIO.value))
-    out.table(
-        f"Models that saw audio of {subject}",
-        ["model", "state", "ended by", "certificate"],
-        [
-            (
-                f"{s.line} version {s.version}",
-                s.state.value,
-                f"version {s.ended_by.version}" if s.ended_by else "-",
-                (s.ended_by.certificate_id or "-") if s.ended_by else "-",
-            )
-            for s in seen
-        ],
-    )
-    return [
-        {"line": s.line, "version": s.version, "ended_by": s.ended_by.version if s.ended_by else None} for s in seen
-    ]

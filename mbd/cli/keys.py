@@ -2,7 +2,8 @@
 
 import typer
 
-from mbd.cli.output import Home, Json, Output, command, settings_for
+from mbd.cli.options import Home, Json
+from mbd.cli.output import Output, command, settings_for
 from mbd.settings import Settings
 
 app = typer.Typer(help="Make and show keys.", no_args_is_help=True)
@@ -10,7 +11,11 @@ app = typer.Typer(help="Make and show keys.", no_args_is_help=True)
 
 @app.command()
 def init(home: Home = None, as_json: Json = False) -> None:
-    """Make the folder, the database and all keys of a new deployment, and log the noise commitment."""
+    """Make a new deployment: folder, database, keys.
+
+    Logs the commitment to the noise secret, so that it precedes every request. With MBD_KEY_PASSPHRASE set, the private
+    keys are encrypted. A deployment that has keys keeps them.
+    """
     with command(as_json) as out:
         from mbd.workflow.log import commit_to_noise
         from mbd.workflow.system import open_system
@@ -41,9 +46,14 @@ def _show(out: Output, settings: Settings) -> None:
         "trusted_root": str(published / "trusted_root.json"),
         "encrypted": passphrase is not None,
     }
-    out.say(f"Certificate key (ECDSA P-256), SHA-256 of SPKI: {keyring.certificate_key.key_id}")
-    out.say(f"Log key (Ed25519): {keyring.note_key.vkey}")
-    out.say(f"Noise commitment: {keyring.noise.commitment}")
-    out.path("Published for verifiers", published)
+    out.unbroken("Certificate key (ECDSA P-256; SHA-256 of its SPKI)", keyring.certificate_key.key_id)
+    out.unbroken("Log key (Ed25519)", keyring.note_key.vkey)
+    out.unbroken("Noise commitment", keyring.noise.commitment)
+    out.unbroken("Published for verifiers", published)
     if passphrase is None:
-        out.say("[yellow]The private keys are not encrypted; set MBD_KEY_PASSPHRASE before `mbd keys init`.[/]")
+        out.say(
+            "The private keys are not encrypted: only file mode 0600 protects them. To have them encrypted, set "
+            "MBD_KEY_PASSPHRASE before the first `mbd keys init`.",
+            lead="Note:",
+            style="yellow",
+        )

@@ -5,51 +5,66 @@ from typing import Annotated
 
 import typer
 
-from mbd.cli.output import Home, Json, command, settings_for
+from certs.errors import CertificateError
+from mbd.cli.options import Home, Json
+from mbd.cli.output import command, settings_for
+from mbd.errors import LedgerError
 
-app = typer.Typer(help="The append-only log of certificates.", no_args_is_help=True)
+app = typer.Typer(help="Check, sign and prove the append-only log.", no_args_is_help=True)
 
 
 @app.command()
 def fsck(home: Home = None, as_json: Json = False) -> None:
-    """Re-hash everything: bodies, leaves, nodes, heads, signed checkpoints. Exit code 1: something is wrong."""
+    """Re-hash the whole log, and check every signature.
+
+    Bodies, leaves, nodes, heads, signed checkpoints, and the checkpoint that is remembered outside the database. Exit
+    code 0: all are consistent; 1: something is wrong, and it says where.
+    """
     with command(as_json) as out:
         from mbd.records import fsck as check
         from mbd.records.database import begin_snapshot
-        from mbd.workflow.log import verify_note
-        from mbd.workflow.system import open_system
+        from mbd.workflow.system import open_system, refuse_rollback
 
         with (
-            open_system(settings_for(home), create=False) as system,
+            open_system(settings_for(home), create=False, inspect=True) as system,
             begin_snapshot(system.engine) as connection,
-            out.progress() as bar,
+            out.stages() as stages,
         ):
-            task = bar.add_task("re-hashing", total=None, about="")
             report = check.fsck(
                 connection,
-                verify_note=lambda note: verify_note(system.keyring, note),
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
+                verify_note=system.keyring.read_checkpoint,
+                progress=lambda done, total: stages.update("re-hashing", done / total, f"{done} of {total} values"),
             )
+            problems = [(problem.place, problem.message) for problem in report.problems]
+            try:
+                refuse_rollback(system, connection)
+            except (LedgerError, CertificateError) as error:
+                problems.append(("remembered checkpoint", error.message))
         out.result = {
-            "ok": report.ok,
+            "ok": not problems,
             "size": report.head.size,
             "root": report.head.root.hex(),
             "checkpoints": report.checkpoints,
-            "problems": [{"place": p.place, "message": p.message} for p in report.problems],
+            "problems": [{"place": place, "message": message} for place, message in problems],
         }
-        if report.ok:
-            out.say(f"{report.head.size} entries and {report.checkpoints} checkpoints are consistent.")
+        if problems:
+            out.table("The log is damaged", ["where", "what"], problems)
+            out.say(
+                "do not sign anything; compare with certificates and checkpoints held elsewhere, restore a good copy.",
+                lead="Remedy:",
+            )
         else:
-            rows = [(p.place, p.message) for p in report.problems]
-            out.table("The log is damaged", ["where", "what"], rows)
-            out.say("Remedy: do not sign; compare with bundles and checkpoints held elsewhere, restore a good copy.")
-    if not report.ok:
+            out.say(f"Everything is consistent. Entries: {report.head.size}. Checkpoints: {report.checkpoints}.")
+    if problems:
         raise typer.Exit(1)
 
 
 @app.command()
 def checkpoint(home: Home = None, as_json: Json = False) -> None:
-    """Sign the log's head, if it is not signed yet, and print the checkpoint (C2SP signed note)."""
+    """Sign the log's head if need be, and print the checkpoint.
+
+    A checkpoint is a C2SP signed note: keep some elsewhere, they are what a rewritten log cannot match.
+    """
     with command(as_json) as out:
         from mbd.workflow.log import sign_checkpoint
         from mbd.workflow.system import open_system
@@ -63,12 +78,14 @@ def checkpoint(home: Home = None, as_json: Json = False) -> None:
 
 @app.command()
 def prove(
-    index: Annotated[int, typer.Argument(help="The entry's index, from 0.", min=0)],
-    out_file: Annotated[Path | None, typer.Option("--out", help="Write the proof to this file.")] = None,
+    index: Annotated[int, typer.Argument(metavar="INDEX", help="The entry's index, from 0.", min=0)],
+    out_file: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", dir_okay=False, help="Write the proof to this file.")
+    ] = None,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Prove that an entry is in the log: a C2SP tlog-proof under a freshly signed checkpoint."""
+    """Prove that an entry is in the log (C2SP tlog-proof)."""
     with command(as_json) as out:
         from certs.proof import TlogProof
         from mbd.records import ledger
@@ -83,7 +100,7 @@ def prove(
         text = TlogProof(index, tuple(path), signed.note).text
         out.result = {"index": index, "size": signed.head.size, "proof": text}
         if out_file is not None:
-            out_file.write_text(text)
-            out.path("Proof", out_file)
+            out_file.write_text(text, encoding="utf-8")
+            out.unbroken("Proof", out_file)
         elif not as_json:
             typer.echo(text, nl=False)

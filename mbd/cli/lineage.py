@@ -4,66 +4,82 @@ from typing import Annotated, Any
 
 import typer
 
-from mbd.cli.output import Home, Json, Output, command, settings_for
+from mbd.cli.options import Home, Json, UsageError
+from mbd.cli.output import Output, command, settings_for
+from mbd.cohort.modality import Modality
 
 
 def lineage(
-    subject: Annotated[str | None, typer.Option(help="Which models saw this person's channels?")] = None,
-    modality: Annotated[str | None, typer.Option(help="Only this modality: text, audio or vision.")] = None,
+    subject: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Which models saw this person's channels?")
+    ] = None,
+    modality: Annotated[
+        Modality | None, typer.Option(metavar="NAME", help="Only this channel: text, audio or vision.")
+    ] = None,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Show model lines and their steps; with --subject, which versions saw that person, and what ended it."""
+    """Show model lines, or which models saw a person.
+
+    Without --subject: every version of every line, and the certificate that made it. With --subject: which versions
+    saw that person's channels, and which version ended it.
+    """
+    if modality is not None and subject is None:
+        raise UsageError("--modality goes with --subject")
     with command(as_json) as out:
-        from mbd.cohort.modality import Modality, parse_modality
         from mbd.workflow.system import open_system
 
-        if modality is not None and subject is None:
-            raise typer.BadParameter("--modality goes with --subject")
         with open_system(settings_for(home), create=False) as system:
             if subject is None:
                 _lines(out, system)
             else:
-                _exposures(out, system, subject, [parse_modality(modality)] if modality else list(Modality))
+                seen = exposures(system, subject, [modality] if modality else list(Modality))
+                out.result = {"subject": subject, "exposures": seen}
+                show_exposures(out, subject, seen)
 
 
-def _exposures(out: Output, system: Any, subject: str, modalities: list[Any]) -> None:
+def exposures(system: Any, subject: str, modalities: list[Modality]) -> list[dict[str, Any]]:
+    """Which versions saw a person's channels, and what ended it."""
     from mbd.records.database import begin_snapshot
     from mbd.records.exposure import models_exposed_to
     from mbd.records.suppression import Channel
 
     key = system.keyring.subject_key(subject)
-    rows, result = [], []
     with begin_snapshot(system.engine) as connection:
-        for modality in modalities:
-            for seen in models_exposed_to(connection, Channel(key, modality.value)):
-                ended = seen.ended_by
-                rows.append(
-                    (
-                        modality.value,
-                        f"{seen.line} version {seen.version}",
-                        seen.state.value,
-                        f"version {ended.version}" if ended else "no: it is still in it",
-                        (ended.certificate_id or "") if ended else "",
-                    )
-                )
-                result.append(
-                    {
-                        "modality": modality.value,
-                        "line": seen.line,
-                        "version": seen.version,
-                        "state": seen.state.value,
-                        "ended_by_version": ended.version if ended else None,
-                        "certificate": ended.certificate_id if ended else None,
-                    }
-                )
-    out.result = {"subject": subject, "exposures": result}
-    if rows:
-        out.table(
-            f"Models that saw channels of '{subject}'", ["channel", "model", "state", "ended by", "certificate"], rows
-        )
-    else:
-        out.say(f"No model version ever saw these channels of '{subject}'.")
+        return [
+            {
+                "modality": modality.value,
+                "line": seen.line,
+                "version": seen.version,
+                "state": seen.state.value,
+                "ended_by_version": seen.ended_by.version if seen.ended_by else None,
+                "certificate": seen.ended_by.certificate_id if seen.ended_by else None,
+            }
+            for modality in modalities
+            for seen in models_exposed_to(connection, Channel(key, modality.value))
+        ]
+
+
+def show_exposures(out: Output, subject: str, seen: list[dict[str, Any]]) -> None:
+    """The same, for people."""
+    if not seen:
+        out.say(f"No model here ever saw these channels of a person with exactly the name '{subject}'.")
+        return
+    out.table(
+        f"Models that saw channels of '{subject}'",
+        ["channel", "line", "version", "state", "ended by", "certificate"],
+        [
+            (
+                row["modality"],
+                row["line"],
+                row["version"],
+                row["state"],
+                f"version {row['ended_by_version']}" if row["ended_by_version"] else "-",
+                row["certificate"] or "-",
+            )
+            for row in seen
+        ],
+    )
 
 
 def _lines(out: Output, system: Any) -> None:
@@ -71,42 +87,45 @@ def _lines(out: Output, system: Any) -> None:
     from mbd.records.database import begin_snapshot
     from mbd.records.exposure import live_descendants_of_revoked
 
-    rows, result = [], []
     with begin_snapshot(system.engine) as connection:
-        by_version = {(c.model_line, c.version): c for c in certificates.all_certificates(connection)}
-        for live in models.live_versions(connection):
-            for version in models.versions(connection, live.line):
-                found = by_version.get((version.line, version.version))
-                rows.append(
-                    (
-                        version.line,
-                        version.version,
-                        version.state.value,
-                        version.guarantee_class or "trained",
-                        found.id if found else "",
-                        version.digest[:16],
-                    )
-                )
-                result.append(
-                    {
-                        "line": version.line,
-                        "version": version.version,
-                        "state": version.state.value,
-                        "guarantee": version.guarantee_class,
-                        "certificate": found.id if found else None,
-                        "digest": version.digest,
-                    }
-                )
+        issued = {(c.model_line, c.version): c.id for c in certificates.all_certificates(connection)}
+        versions: list[dict[str, Any]] = [
+            {
+                "line": version.line,
+                "version": version.version,
+                "state": version.state.value,
+                "guarantee": version.guarantee_class,
+                "certificate": issued.get((version.line, version.version)),
+                "digest": version.digest,
+            }
+            for live in models.live_versions(connection)
+            for version in models.versions(connection, live.line)
+        ]
         leftover = live_descendants_of_revoked(connection)
-    out.result = {"versions": result, "live_with_revoked_channels": len(leftover)}
-    if not rows:
+    out.result = {"versions": versions, "live_with_revoked_channels": len(leftover)}
+    if not versions:
         out.say("There is no model line yet: train one with `mbd train`.")
         return
-    out.table("Model lines", ["line", "version", "state", "made by", "certificate", "digest"], rows)
+    out.table(
+        "Model lines",
+        ["line", "version", "state", "guarantee", "certificate", "digest"],
+        [
+            (
+                row["line"],
+                row["version"],
+                row["state"],
+                row["guarantee"] or "-",
+                row["certificate"] or "-",
+                row["digest"][:12],
+            )
+            for row in versions
+        ],
+    )
     if leftover:
         out.say(
-            f"[bold red]{len(leftover)} revoked channels are still in live models:[/] "
-            "run `mbd revoke --resume` to finish what was interrupted."
+            f"revoked channels are still in live models ({len(leftover)}): run `mbd revoke --resume`.",
+            lead="Unfinished:",
+            style="red",
         )
     else:
-        out.say("No live model descends from a revoked channel.")
+        out.say("No live model descends from a revoked channel.", style="green")

@@ -1,31 +1,31 @@
 """``mbd train``, ``evaluate`` and ``predict``: model lines."""
 
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from mbd.cli.output import Home, Json, Output, command, settings_for
+from mbd.cli.options import CohortFolder, DropSuppressed, Home, Json, Line
+from mbd.cli.output import Output, command, settings_for
+from mbd.cohort.modality import Modality, pattern_name
 
-Line = Annotated[str, typer.Option(help="The model line.")]
-RECIPES = ("synthetic", "mosi", "ravdess")
+RecipeName = Literal["synthetic", "mosi", "ravdess"]
 
 
 def train(
-    cohort: Annotated[Path, typer.Argument(help="A cohort folder.")],
+    cohort: CohortFolder,
     line: Line = "main",
-    recipe: Annotated[str, typer.Option(help=f"One of: {', '.join(RECIPES)}.")] = "synthetic",
-    seed: Annotated[int, typer.Option(help="Of everything random in training.")] = 0,
-    drop_suppressed: Annotated[
-        bool, typer.Option("--drop-suppressed", help="Make channels absent that their people withdrew.")
-    ] = False,
+    recipe: Annotated[RecipeName, typer.Option(metavar="NAME", help="How: synthetic, mosi or ravdess.")] = "synthetic",
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of everything random in training.")] = 0,
+    drop_suppressed: DropSuppressed = False,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Train a model line: backbone on public rows, exact statistics, one head per availability pattern."""
-    if recipe not in RECIPES:
-        raise typer.BadParameter(f"there is no recipe '{recipe}'; use one of: {', '.join(RECIPES)}")
+    """Train a new model line on a cohort.
+
+    The backbone learns from public rows; everyone else enters as exact integer statistics, from which one head is
+    released for each availability pattern. An interrupted training goes on when the same command is given again.
+    """
     with command(as_json) as out:
         from mbd.cohort import folder
         from mbd.training import recipes
@@ -34,24 +34,24 @@ def train(
         from mbd.workflow.training import train_line
 
         rows = folder.read(cohort)
-        with open_system(settings_for(home), create=True) as system, out.progress() as bar:
-            tasks = {stage: bar.add_task(stage, total=1.0, about="") for stage in ("backbone", "heads")}
-            trained = train_line(
-                system,
-                rows,
-                getattr(recipes, recipe)(),
-                line=line,
-                seed=seed,
-                drop_channels=drop_suppressed,
-                on_progress=lambda stage, done, about: bar.update(tasks[stage], completed=done, about=about),
-            )
+        with open_system(settings_for(home), create=True) as system:
+            with out.stages() as stages:
+                trained = train_line(
+                    system,
+                    rows,
+                    getattr(recipes, recipe)(),
+                    line=line,
+                    seed=seed,
+                    drop_channels=drop_suppressed,
+                    on_progress=stages.update,
+                )
             metrics = metrics_by_pattern(trained.model, rows, system.suppressed())
         out.result = {
             "line": line,
             "version": trained.version.version,
             "model": trained.saved.digest,
             "transcript": trained.transcript.digest,
-            "statistics": trained.model.statistics.digest,
+            "statistics": trained.model.commitment,
             "metrics": metrics,
         }
         out.say(f"Model line '{line}', version 1: {trained.model.statistics.rows} rows in the statistics.")
@@ -59,49 +59,52 @@ def train(
 
 
 def evaluate(line: Line = "main", home: Home = None, as_json: Json = False) -> None:
-    """Measure the live version on its test rows, for every availability pattern."""
+    """Measure a line's live version on its test rows.
+
+    One row of the table for each availability pattern that still has a head.
+    """
     with command(as_json) as out:
         from mbd.cohort import folder
-        from mbd.lattice.model import load_model
         from mbd.workflow.evaluation import metrics_by_pattern
+        from mbd.workflow.live import load_live_model
         from mbd.workflow.system import open_system
 
         with open_system(settings_for(home), create=False) as system:
             live = system.live(line)
-            model = load_model(system.model_folder(line, live.version))
+            model = load_live_model(system, live)
             rows = folder.read(system.cohort_folder(line, live.version))
             metrics = metrics_by_pattern(model, rows, system.suppressed())
         out.result = {"line": line, "version": live.version, "metrics": metrics}
-        show_metrics(out, f"Model line '{line}', version {live.version}, by what is available", metrics)
+        show_metrics(out, f"Model line '{line}', version {live.version}: test rows, by what is available", metrics)
 
 
 def predict(
-    cohort: Annotated[Path, typer.Argument(help="A cohort folder.")],
+    cohort: CohortFolder,
     line: Line = "main",
-    limit: Annotated[int, typer.Option(help="Show this many rows to people; --json has all.")] = 20,
+    limit: Annotated[int, typer.Option(metavar="N", min=0, help="Show so many rows; --json has all.")] = 20,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Predict each row, and say which channels were present, reconstructed or suppressed."""
+    """Predict each row of a cohort, and say from what.
+
+    Each channel (t text, a audio, v vision) of a row is present, reconstructed from the others, or suppressed, because
+    it was withdrawn.
+    """
     with command(as_json) as out:
         from mbd.cohort import folder
-        from mbd.lattice.model import load_model
-        from mbd.workflow.evaluation import predict_rows
+        from mbd.workflow.evaluation import Channel, predict_rows
+        from mbd.workflow.live import load_live_model
         from mbd.workflow.system import open_system
 
         with open_system(settings_for(home), create=False) as system:
             live = system.live(line)
-            model = load_model(system.model_folder(line, live.version))
+            model = load_live_model(system, live)
             answers = predict_rows(model, folder.read(cohort), system.suppressed())
         out.result = {"line": line, "version": live.version, "predictions": [asdict(answer) for answer in answers]}
-        channels = list(answers[0].channels) if answers else []
-        shown = [
-            (a.clip, *(a.channels[name].value for name in channels), a.pattern or "none", _said(a.output))
-            for a in answers[:limit]
-        ]
+        shown = [(a.clip, _said(a.output), *(_which(a, how) for how in Channel)) for a in answers[:limit]]
         out.table(
             f"Model line '{line}', version {live.version}: {len(answers)} rows",
-            ["clip", *channels, "head", "prediction"],
+            ["clip", "prediction", *(how.value for how in Channel)],
             shown,
         )
         if len(answers) > limit:
@@ -111,7 +114,13 @@ def predict(
 def show_metrics(out: Output, title: str, metrics: dict[str, dict[str, float]]) -> None:
     """Metrics by availability pattern, for people."""
     names = list(next(iter(metrics.values()))) if metrics else []
-    out.table(title, ["available", *names], [(p, *(values[n] for n in names)) for p, values in metrics.items()])
+    headers = [name.replace("_", "\n") for name in names]
+    out.table(title, ["available", *headers], [(p, *(values[n] for n in names)) for p, values in metrics.items()])
+
+
+def _which(answer: Any, how: Any) -> str:
+    """The channels that a prediction came by in this way, as ``ta``."""
+    return pattern_name([Modality(name) for name, found in answer.channels.items() if found is how]) or "-"
 
 
 def _said(output: Any) -> str:

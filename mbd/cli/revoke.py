@@ -1,93 +1,124 @@
 """``mbd revoke``: withdraw modalities of people, from every live model."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 
-from mbd.cli.output import Home, Json, Output, command, settings_for
+from certs.errors import CertificateError
+from mbd.cli.options import Home, Json, Regime, UsageError
+from mbd.cli.output import Output, command, settings_for
+from mbd.cohort.modality import Modality, pattern_name
+from mbd.errors import MbdError
 
 
 def revoke(
-    subject: Annotated[list[str] | None, typer.Option(help="Whose channels; may be repeated.")] = None,
+    subject: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Whose channels; may be repeated.")] = None,
     modality: Annotated[
-        list[str] | None, typer.Option(help="text, audio or vision; may be repeated. Default: all there is.")
+        list[Modality] | None,
+        typer.Option(metavar="NAME", help="text, audio or vision; may be repeated. Default: all there is."),
     ] = None,
     everyone: Annotated[bool, typer.Option("--everyone", help="Withdraw the modality for everyone.")] = False,
-    regime: Annotated[str, typer.Option(help="The law or policy: gdpr, ccpa, bipa, ...")] = "gdpr",
+    regime: Regime = "gdpr",
     resume: Annotated[bool, typer.Option("--resume", help="Only finish what was interrupted.")] = False,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Withdraw channels: suppress them at once, delete them from every live model, and issue certificates.
+    """Withdraw channels of people from every live model.
 
-    --subject S --modality audio withdraws one channel; several of both withdraw all combinations; --subject S alone
-    withdraws everything of that person; --everyone --modality audio withdraws a modality for all.
+    The channels are suppressed at once, then deleted from each model line; every line gets a certificate.
+
+    --subject S --modality audio withdraws one channel, several of both all combinations; --subject S alone everything
+    of that person; --everyone --modality audio a modality of all people.
     """
     _check_usage(subject or [], modality or [], everyone=everyone, resume=resume)
     with command(as_json) as out:
         from mbd.cohort.cohort import EVERYONE
-        from mbd.cohort.modality import parse_modality
         from mbd.workflow import revocation
         from mbd.workflow.system import open_system
 
-        with open_system(settings_for(home), create=False) as system, out.progress() as bar:
-            task = bar.add_task("revoking", total=None, about="")
+        with open_system(settings_for(home), create=False) as system:
+            with out.stages() as stages, _hint_at_unfinished(system):
 
-            def on_step(step: str) -> None:
-                bar.update(task, about=step)
+                def on_step(step: str) -> None:
+                    stages.update("revoking", None, step)
 
-            if resume:
-                results = revocation.resume(system, on_step=on_step)
-            else:
-                people = [EVERYONE] if everyone else list(subject or [])
-                named = [parse_modality(name) for name in modality or []]
-                pairs = {(person, m) for person in people for m in named or revocation.channels_of(system, person)}
-                results = revocation.revoke(system, pairs, regime=regime, on_step=on_step)
-            bar.update(task, total=1, completed=1, about="done")
+                if resume:
+                    results = revocation.resume(system, on_step=on_step)
+                else:
+                    people = [EVERYONE] if everyone else subject or []
+                    pairs = {(p, m) for p in people for m in modality or revocation.channels_of(system, p)}
+                    results = revocation.revoke(system, pairs, regime=regime, on_step=on_step)
             trusted_root = system.trusted_root_path
-        show_results(out, results)
         out.result = {"results": [result_json(result) for result in results], "trusted_root": str(trusted_root)}
-        if results:
-            out.path("Verify with", f"mbd certificate verify {results[0].bundle} --trusted-root {trusted_root}")
-
-
-def show_results(out: Output, results: list[Any]) -> None:
-    """What happened to each line, for people."""
-    if not results:
-        out.say("Nothing was interrupted.")
-    for result in results:
-        out.say(f"Model line '{result.line}' is now version {result.version}; certificate {result.certificate}.")
-        outcome = result.outcome
-        if outcome is not None:
-            from mbd.cohort.modality import pattern_name
-
-            def names(patterns: Any) -> str:
-                return " ".join(pattern_name(pattern) for pattern in patterns) or "none"
-
-            out.say(
-                f"  {outcome.mechanism} in {result.deletion_seconds * 1000:.0f} ms, {outcome.rows_touched} rows; "
-                f"heads released again: {names(outcome.updated)}; untouched: {names(outcome.unchanged)}; "
-                f"dropped: {names(outcome.dropped)}."
+        if resume and not results:
+            out.say("Nothing was interrupted.")
+        for result in results:
+            show_result(out, result)
+            out.command(
+                "  Verify it with", "mbd", "certificate", "verify", result.bundle, "--trusted-root", trusted_root
             )
-        out.path("  certificate", result.bundle)
+
+
+def show_result(out: Output, result: Any) -> None:
+    """What happened to one line, for people."""
+    out.say(f"Model line '{result.line}' is now version {result.version}.")
+    outcome = result.outcome
+    if outcome is not None:
+        rows = f", {outcome.rows_touched} rows taken out of the statistics" if outcome.rows_touched else ""
+        out.item(f"{outcome.mechanism} in {result.deletion_seconds * 1000:.0f} ms{rows}")
+        out.item(f"guarantee: {type(outcome.guarantee).__name__.lower()}")
+        for what, patterns in (
+            ("released again", outcome.updated),
+            ("the same bits as before", outcome.unchanged),
+            ("dropped", outcome.dropped),
+        ):
+            if patterns:
+                out.item(f"heads {what}: {' '.join(map(pattern_name, patterns))}")
+    out.unbroken("  Certificate", result.bundle)
+
+
+@contextmanager
+def _hint_at_unfinished(system: Any) -> Iterator[None]:
+    """An error that leaves a filed request behind says so."""
+    from mbd.records import requests
+    from mbd.records.database import begin_snapshot
+
+    try:
+        yield
+    except (MbdError, CertificateError) as error:
+        with begin_snapshot(system.engine) as connection:
+            if requests.unfinished(connection):
+                error.remedy += "; what was asked is suppressed already, and `mbd revoke --resume` finishes it"
+        raise
 
 
 def result_json(result: Any) -> dict[str, Any]:
     """What happened to one line, for programs."""
+    outcome = result.outcome
     return {
         "line": result.line,
         "version": result.version,
         "certificate": result.certificate,
         "bundle": str(result.bundle),
-        "mechanism": result.outcome.mechanism if result.outcome else None,
+        "mechanism": outcome.mechanism if outcome else None,
+        "guarantee": type(outcome.guarantee).__name__.lower() if outcome else None,
+        "rows_touched": outcome.rows_touched if outcome else None,
         "deletion_seconds": result.deletion_seconds,
     }
 
 
-def _check_usage(subject: list[str], modality: list[str], *, everyone: bool, resume: bool) -> None:
-    if resume and (subject or modality or everyone):
-        raise typer.BadParameter("--resume goes alone")
-    if not resume and bool(subject) == everyone:
-        raise typer.BadParameter("say who: --subject NAME, or --everyone")
+def _check_usage(subject: list[str], modality: list[Modality], *, everyone: bool, resume: bool) -> None:
+    if resume:
+        if subject or modality or everyone:
+            raise UsageError("--resume goes alone")
+        return
+    if "*" in subject:
+        raise UsageError("'*' is nobody's name; to withdraw a modality of all people, use --everyone")
+    if subject and everyone:
+        raise UsageError("give --subject or --everyone, not both")
+    if not subject and not everyone:
+        raise UsageError("say who: --subject NAME, or --everyone")
     if everyone and not modality:
-        raise typer.BadParameter("--everyone needs a --modality")
+        raise UsageError("--everyone needs a --modality")

@@ -6,6 +6,7 @@ new version and the charge to the budget real together; before it nothing is vis
 """
 
 import json
+import re
 import secrets
 import shutil
 import time
@@ -27,7 +28,7 @@ from mbd.deletion import lattice
 from mbd.deletion.outcome import Outcome
 from mbd.deletion.outcome import Revocation as Withdrawal
 from mbd.durable import write_durably
-from mbd.errors import DeletionError, MbdError, NothingToDeleteError, UnknownSubjectError
+from mbd.errors import DeletionError, MbdError, NothingToDeleteError, SettingsError, UnknownSubjectError
 from mbd.hashing import file_digest, json_digest
 from mbd.lattice.fit import training_rows
 from mbd.lattice.model import PARTS, Saved, environment_digest, save_model
@@ -41,9 +42,12 @@ from mbd.records.requests import Revocation, State
 from mbd.records.suppression import Channel, suppress
 from mbd.workflow import claim
 from mbd.workflow.claim import Noise, Provenance, Request, Version
+from mbd.workflow.live import load_live_model
 from mbd.workflow.log import append_envelope, commit_to_noise, evidence, sign_checkpoint
 from mbd.workflow.registration import register_deletion
 from mbd.workflow.system import System, refuse_rollback, remove_unregistered
+
+_REGIME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 
 OnStep = Callable[[str], None]
 """Told what happens next, in a few words."""
@@ -97,6 +101,10 @@ def revoke(
         NothingToDeleteError: no live line's cohort holds the channel.
         DeletionError: see `mbd.deletion.lattice.delete`; the channel stays suppressed and `resume` tries again.
     """
+    if not _REGIME.fullmatch(regime):
+        raise SettingsError(
+            f"'{regime}' cannot stand in a certificate as a regime.", remedy="use a short name, such as gdpr or bipa"
+        )
     with system.exclusive():
         with begin_snapshot(system.engine) as connection:
             refuse_rollback(system, connection)
@@ -168,7 +176,7 @@ def _require_possible(system: System, pairs: frozenset[Pair]) -> None:
     for version, cohort in live:
         everyone = frozenset(modality for subject, modality in cohort.closure(pairs) if subject == EVERYONE)
         if everyone:
-            lattice.drop_for_everyone(system.load_model(version), everyone)
+            lattice.drop_for_everyone(load_live_model(system, version), everyone)
 
 
 def _live(system: System) -> list[tuple[ModelVersion, Cohort]]:
@@ -313,7 +321,7 @@ def _load_before(system: System, live: ModelVersion, cohort: Cohort) -> Version:
         DeletionError: the rows are not those that were registered, or give other statistics on this machine.
     """
     where = system.model_folder(live.line, live.version)
-    model = system.load_model(live)
+    model = load_live_model(system, live)
     manifest = folder.read_manifest(system.cohort_folder(live.line, live.version))
     if manifest.root != live.cohort:
         raise DeletionError(

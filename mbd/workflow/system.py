@@ -15,9 +15,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine
 
 from mbd.cohort.modality import Modality
-from mbd.errors import SettingsError, TrainingError
-from mbd.hashing import file_digest
-from mbd.lattice.model import LatticeModel, load_model
+from mbd.errors import SettingsError
 from mbd.records import ledger, models
 from mbd.records.database import begin_snapshot, open_database, upgrade
 from mbd.records.models import ModelVersion
@@ -92,21 +90,6 @@ class System:
                 remedy=f"use one of: {', '.join(known)}" if known else "train one with `mbd train`",
             )
         return found
-
-    def load_model(self, live: ModelVersion) -> LatticeModel:
-        """The files of a live version, after holding them against what was registered.
-
-        Raises:
-            TrainingError: they are damaged, or those of another version.
-        """
-        where = self.model_folder(live.line, live.version)
-        model = load_model(where)
-        if (file_digest(where / "model.json"), model.commitment) != (live.digest, live.statistics):
-            raise TrainingError(
-                f"The files in {where} are not those of {live.line} version {live.version} as it was registered.",
-                remedy="restore that version's own files; another version's hold what has been deleted since",
-            )
-        return model
 
     def suppressed(self) -> Callable[[str, Modality], bool]:
         """The suppression list, as the question that the cohort package asks."""

@@ -41,7 +41,7 @@ Run = Callable[..., Done]
 
 def environment(**more: str) -> dict[str, str]:
     """This process's environment without settings of ours, on a narrow terminal, with more."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("MBD_")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MBD_", "OMP_"))}
     return kept | {"COLUMNS": "80", "OMP_NUM_THREADS": "1"} | more
 
 

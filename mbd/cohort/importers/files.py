@@ -23,7 +23,7 @@ def read_csv(path: Path, required: Collection[str]) -> list[dict[str, str | None
             records = list(reader)
             columns = reader.fieldnames or ()
     except (OSError, ValueError, csv.Error) as error:
-        raise CohortError(f"{path} cannot be read: {error}.", remedy="check the path and the file") from error
+        raise CohortError(f"{path} cannot be read: {_reason(error)}.", remedy="check the path and the file") from error
     require(path, required, columns)
     return records
 
@@ -41,7 +41,8 @@ def read_npz(path: Path, required: Collection[str] = ()) -> dict[str, np.ndarray
             arrays = dict(npz)
     except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise CohortError(
-            f"{path} cannot be read: {error}.", remedy="check the path; save plain numeric arrays, no pickled objects"
+            f"{path} cannot be read: {_reason(error)}.",
+            remedy="check the path; save plain numeric arrays, no pickled objects",
         ) from error
     require(path, required, arrays)
     return arrays
@@ -56,3 +57,8 @@ def require(path: Path, required: Collection[str], found: Collection[str]) -> No
     missing = [name for name in required if name not in found]
     if missing:
         raise CohortError(f"{path} has no {', '.join(missing)}.", remedy=f"give it {', '.join(required)}")
+
+
+def _reason(error: Exception) -> str:
+    """Why, without the path, which stands in the message already."""
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)

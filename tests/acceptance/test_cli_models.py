@@ -1,0 +1,90 @@
+"""``mbd train``, ``evaluate`` and ``predict``: what they say, and what a withdrawn channel forbids."""
+
+import re
+import signal
+import time
+
+import pytest
+
+
+def test_a_prediction_says_where_each_channel_came_from(home, demo, mbd):
+    cohort = home / "lines" / "demo" / "2" / "cohort"
+    answers = mbd("predict", cohort, "--line", "demo", "--home", home, "--json").json["predictions"]
+    said = {how for answer in answers for how in answer["channels"].values()}
+    assert said == {"present", "reconstructed", "suppressed"}
+    for answer in answers:
+        withdrawn = answer["clip"].startswith(demo.json["subject"])
+        assert (answer["channels"]["audio"] == "suppressed") == withdrawn
+        present = [m[0] for m, how in answer["channels"].items() if how == "present"]
+        assert answer["pattern"] == "".join(present)
+        assert (answer["output"] is None) == (not present)
+
+
+def test_people_see_the_same_in_a_table_of_as_many_rows_as_they_ask_for(home, demo, mbd):
+    cohort = home / "lines" / "demo" / "2" / "cohort"
+    done = mbd("predict", cohort, "--line", "demo", "--limit", 3, "--home", home)
+    assert re.search(r"^clip +prediction +present +reconstructed +suppressed$", done.out, re.MULTILINE)
+    assert len(re.findall(r"^synthetic-\d+-clip-\d+ ", done.out, re.MULTILINE)) == 3
+    assert "more (see --limit and --json)" in done.out
+
+
+def test_evaluation_measures_the_live_version(home, demo, mbd):
+    done = mbd("evaluate", "--line", "demo", "--home", home, "--json")
+    assert (done.json["version"], done.json["metrics"]) == (2, demo.json["metrics_after"])
+
+
+def test_a_line_that_does_not_exist_is_refused_with_those_that_do(home, mbd):
+    done = mbd("evaluate", "--home", home, "--json")
+    assert done.code == 1
+    assert "'main'" in done.json["error"]["message"]
+    assert "demo" in done.json["error"]["remedy"]
+
+
+@pytest.mark.parametrize("line", ["", "a/b", "..", "two words", "-x", "x" * 65])
+def test_a_line_has_a_name_that_a_folder_and_a_certificate_can_bear(cohort_folder, mbd, tmp_path, line):
+    done = mbd("train", cohort_folder, f"--line={line}", "--home", tmp_path / "new", "--json")
+    assert (done.code, done.json["error"]["type"]) == (2, "UsageError")
+    assert not (tmp_path / "new").exists()
+
+
+def test_training_refuses_a_channel_that_was_withdrawn(home, cohort_folder, mbd):
+    train = ("train", cohort_folder, "--line", "second", "--home", home)
+    refused = mbd(*train, "--json")
+    assert (refused.code, refused.json["error"]["type"]) == (1, "ChannelSuppressedError")
+    assert "--drop-suppressed" in refused.json["error"]["remedy"]
+    assert "second" not in mbd("lineage", "--home", home).out
+
+
+def test_training_without_the_withdrawn_channels_tells_each_finished_stage(home, demo, cohort_folder, mbd):
+    train = ("train", cohort_folder, "--line", "second", "--home", home)
+    done = mbd(*train, "--drop-suppressed")
+    assert done.code == 0, done.err
+    assert re.search(r"^backbone: done in \d+\.\d s \(.+\)$", done.out, re.MULTILINE)
+    assert re.search(r"^heads: done in \d+\.\d s", done.out, re.MULTILINE)
+    assert "\x1b" not in done.out
+    subject = demo.json["subject"]
+    seen = mbd("lineage", "--subject", subject, "--modality", "audio", "--home", home, "--json").json["exposures"]
+    assert {row["line"] for row in seen} == {"demo"}
+    again = mbd(*train, "--drop-suppressed")
+    assert again.code == 1
+    assert "exists already" in again.err
+
+
+@pytest.fixture
+def _interruptible():
+    """Children obey Ctrl-C, even if whoever started the tests ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
+def test_ctrl_c_ends_a_training_at_once_and_says_so(demo, start, program, tmp_path):
+    cohort, home = demo.home / "lines" / "demo" / "2" / "cohort", tmp_path / "new"
+    process = start(program, "train", cohort, "--home", home)
+    while not (home / "training").exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 130
+    assert err.startswith("Error: Interrupted.\nRemedy: ")
