@@ -39,7 +39,7 @@ def own_data(tmp_path):
 @pytest.mark.usefixtures("own_data")
 def test_every_command_of_the_readme_does_what_it_says(mbd, tmp_path):
     assert len(COMMANDS) > 15
-    ours = {"state", "my-cohort", "index.csv", "text.npy", "audio.npz", "vision.safetensors"}
+    ours = {"state", "mine", "my-cohort", "index.csv", "text.npy", "audio.npz", "vision.safetensors"}
     for line in COMMANDS:
         program, *words = shlex.split(line, comments=True)
         assert program == "mbd", line
