@@ -42,6 +42,7 @@ def test_ancestry_is_everything_that_led_to_a_node_and_nothing_else(engine: Engi
         for kind in Kind:
             lineage.add_node(connection, node(kind, "x", now))
         edges = (
+            Edge("backbone:x", "public_cohort:x", Role.COMPUTED_FROM),
             Edge("certificate:x", "deletion:x", Role.ABOUT),
             Edge("deletion:x", "model_version:x", Role.ABOUT),
             Edge("model_version:x", "backbone:x", Role.COMPUTED_FROM),
