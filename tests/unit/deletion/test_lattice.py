@@ -248,3 +248,22 @@ def test_deleting_for_a_classification_task_keeps_one_column_per_class(random_co
     outcome, revocation = run(model, cohort, (subject, modality))
     assert outcome.model.predict(cohort).outputs_NK.shape == (len(cohort), 4)
     assert outcome.model.statistics == refit(model, cohort, revocation).statistics
+
+
+def test_the_cost_follows_the_persons_rows_and_not_the_cohorts(model, cohort, someone, monkeypatch):
+    """A deletion featurizes the rows that change, before and after, and no other row."""
+    from mbd.lattice.featurizer import Featurizer
+
+    seen = []
+    featurize = Featurizer.features
+
+    def counting(self, rows_of, rows):
+        seen.append(len(rows))
+        return featurize(self, rows_of, rows)
+
+    monkeypatch.setattr(Featurizer, "features", counting)
+    outcome, _ = run(model, cohort, (someone, AUDIO))
+    mine = training_rows(cohort).where(subject=someone)
+    touched = sum(AUDIO in mine.present(i) for i in range(len(mine)))
+    assert outcome.rows_touched == touched
+    assert sum(seen) <= 2 * touched
