@@ -68,7 +68,7 @@ def show_result(out: Output, result: Any) -> None:
     if outcome is not None:
         rows = f", {outcome.rows_touched} rows taken out of the statistics" if outcome.rows_touched else ""
         out.item(f"{outcome.mechanism} in {result.deletion_seconds * 1000:.0f} ms{rows}")
-        out.item(f"guarantee: {type(outcome.guarantee).__name__.lower()}")
+        out.item(f"guarantee: {_guarantee(outcome)}")
         for what, patterns in (
             ("released again", outcome.updated),
             ("the same bits as before", outcome.unchanged),
@@ -77,6 +77,16 @@ def show_result(out: Output, result: Any) -> None:
             if patterns:
                 out.item(f"heads {what}: {' '.join(map(pattern_name, patterns))}")
     out.unbroken("  Certificate", result.bundle)
+
+
+def _guarantee(outcome: Any) -> str:
+    from mbd.privacy.gaussian import epsilon_of
+    from mbd.privacy.guarantee import Certified
+
+    if not isinstance(outcome.guarantee, Certified):
+        return type(outcome.guarantee).__name__.lower()
+    delta = outcome.model.policy.delta
+    return f"certified, epsilon {epsilon_of(outcome.guarantee.mu, delta):.3g} at delta {delta:g}"
 
 
 @contextmanager

@@ -108,7 +108,7 @@ def drop_for_everyone(model: LatticeModel, modalities: frozenset[Modality]) -> L
     if not layout.blocks:
         raise DeletionError(
             "Withdrawing this for everyone would leave the model line without a single channel.",
-            remedy="retire the model line instead: a model of nothing cannot be certified",
+            remedy="leave one modality, or take the line out of service: a model of nothing cannot be certified",
         )
     statistics = drop_blocks(model.statistics, model.layout, layout)
     heads = {pattern: model.heads[pattern] for pattern in layout.patterns}

@@ -236,7 +236,7 @@ def test_a_tau_that_cannot_be_certified_releases_nothing(model, cohort, someone)
 
 
 def test_the_last_modality_cannot_be_dropped(model, cohort):
-    with pytest.raises(DeletionError, match="retire the model line"):
+    with pytest.raises(DeletionError, match="take the line out of service"):
         run(model, cohort, *((EVERYONE, m) for m in Modality))
 
 
