@@ -17,7 +17,7 @@ def default_home() -> Path:
 class Settings(BaseSettings):
     """Everything a deployment can set. Defaults run on one machine, with SQLite and no network."""
 
-    model_config = SettingsConfigDict(env_prefix="MBD_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="MBD_", frozen=True, hide_input_in_errors=True)
 
     home: Path | None = None
     """State folder: keys, cohorts, weights, certificates, the SQLite file."""
@@ -51,8 +51,8 @@ class Settings(BaseSettings):
     def _no_unknown_variables(self) -> Self:
         """A misspelt MBD_EPSILON must not be ignored in silence. MBD_TEST_ belongs to the tests."""
         known = {f"MBD_{name.upper()}" for name in type(self).model_fields}
-        ours = [name for name in os.environ if name.startswith("MBD_") and not name.startswith("MBD_TEST_")]
-        unknown = sorted(set(ours) - known)
+        ours = {name.upper() for name in os.environ if name.upper().startswith("MBD_")}
+        unknown = sorted(name for name in ours - known if not name.startswith("MBD_TEST_"))
         if unknown:
             raise ValueError(f"there is no setting {', '.join(unknown)}")
         return self

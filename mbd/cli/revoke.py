@@ -35,7 +35,7 @@ def revoke(
     _check_usage(subject or [], modality or [], everyone=everyone, resume=resume)
     with command(as_json) as out:
         from mbd.cohort.cohort import EVERYONE
-        from mbd.workflow import revocation
+        from mbd.workflow import filing, revocation
         from mbd.workflow.system import open_system
 
         with open_system(settings_for(home), create=False) as system:
@@ -48,7 +48,7 @@ def revoke(
                     results = revocation.resume(system, on_step=on_step)
                 else:
                     people = [EVERYONE] if everyone else subject or []
-                    pairs = {(p, m) for p in people for m in modality or revocation.channels_of(system, p)}
+                    pairs = {(p, m) for p in people for m in modality or filing.channels_of(system, p)}
                     results = revocation.revoke(system, pairs, regime=regime, on_step=on_step)
             trusted_root = system.trusted_root_path
         out.result = {"results": [result_json(result) for result in results], "trusted_root": str(trusted_root)}

@@ -8,7 +8,7 @@
   a function of D', public constants and noise that nothing else depends on: exact. It is chosen when the Newton
   path would pass the line's budget.
 
-Source: docs/guarantees.md, "The modality lattice".
+Source: docs/guarantees.md, Claims 2 to 5.
 """
 
 from collections.abc import Mapping, Sequence

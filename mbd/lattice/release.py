@@ -156,6 +156,11 @@ def solve_head(
     found = solve(matrix_DD, moment_DK, tau=policy.tau, start_DK=start_DK)
     step = _step(sigma_for(sensitivity(layout, policy), policy.head_mu))
     on_grid_DK = np.rint(found.weights_DK / step) * step
+    if np.abs(on_grid_DK).max(initial=0.0) >= 2.0**52 * step:  # noise has less than 2^33 steps: the sum stays exact
+        raise NotCertifiedError(
+            "The weights are too large for the release grid: their sum with the noise would round.",
+            remedy="scale the labels down, or train the model line with a larger tau (MBD_TAU); nothing was released",
+        )
     _, bound = residual(matrix_DD, moment_DK, on_grid_DK)
     if not bound <= policy.tau:
         raise NotCertifiedError(

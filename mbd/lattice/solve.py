@@ -5,7 +5,7 @@
 1. Saliency proposes: coordinates with a large |r| at the start are candidates, and a Newton step moves them.
 2. The residual certifies: ||r(w)|| <= tau over all coordinates, the rounding of its own computation included.
    If it fails, the candidates widen; at last all coordinates are candidates.
-Then ||w - w*|| <= tau / lambda_min, whatever the start was. Source: docs/guarantees.md, "Release".
+Then ||w - w*|| <= tau / lambda_min, whatever the start was. Source: docs/guarantees.md, Claim 3.
 """
 
 from dataclasses import dataclass

@@ -3,7 +3,7 @@
 Features are integers in [-2^b, 2^b] (the grid 2^-b scaled up), labels integers in [-label_limit, label_limit]
 (the grid 2^-10). Integers held in float64 multiply and add without rounding while every partial sum stays under
 2^53, so BLAS computes G and c exactly, in any order, on any number of machines. The bound is checked before each
-product and each sum. Source: docs/guarantees.md, "Exact arithmetic".
+product and each sum. Source: docs/guarantees.md, Claim 1.
 """
 
 from collections.abc import Iterable

@@ -40,7 +40,9 @@ def key_of(connection: Connection, certificate_id: str) -> bytes | None:
 
 
 def destroy_key(connection: Connection, certificate_id: str, *, at: datetime) -> None:
-    """Unlink a certificate from its subject for ever. Destroying it again keeps the first date.
+    """Unlink a certificate from its subject. Destroying it again keeps the first date.
+
+    The live version's cohort folder can still make the opening, until the next deletion destroys that folder.
 
     The row then holds no key. A SQLite file holds none either once it is closed (`secure_delete`); PostgreSQL keeps
     the dead row until VACUUM, and backups keep what they had.

@@ -27,7 +27,7 @@ class State(StrEnum):
 
 _NEXT = {
     State.FILED: {State.APPROVED},
-    State.APPROVED: {State.IN_PROGRESS},
+    State.APPROVED: {State.IN_PROGRESS, State.FAILED},
     State.IN_PROGRESS: {State.COMPLETED, State.FAILED},
     State.FAILED: {State.IN_PROGRESS},
     State.COMPLETED: set[State](),

@@ -4,6 +4,7 @@ It needs what the operator holds (rows, statistics, the noise secret), so it is 
 tool; everyone else uses `certs.verification`. It changes nothing.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from certs.statement import DeletionStatement, ModalityDeletion
 from certs.verification import Verified, verify
 from mbd.cohort import folder
 from mbd.cohort.cohort import Cohort
-from mbd.cohort.modality import ModalitySet, pattern_name
+from mbd.cohort.modality import ModalitySet, parse_pattern, pattern_name
 from mbd.errors import DeletionError
 from mbd.hashing import file_digest
 from mbd.lattice.fit import training_rows
@@ -110,6 +111,7 @@ def _checks(system: System, statement: DeletionStatement) -> Iterator[Check]:
     if noise is not None:
         matches = system.keyring.noise.matches(noise.commitment)
         yield Check("noise commitment", matches, "the secret is the one committed to" if matches else "another secret")
+        yield _contexts(model, predicate)
     for pattern in model.layout.patterns:
         yield _residual(system, model, statistics, pattern)
 
@@ -133,6 +135,26 @@ def _sigma(model: LatticeModel, predicate: ModalityDeletion) -> Check:
     heads = all(head.sigma == sigma for head in model.heads.values())
     claimed = all((head.sensitivity, head.sigma) == (delta_2, sigma) for head in predicate.procedure.updated)
     return Check("sigma", heads and claimed, f"{sigma:.6g} from Delta {delta_2:g} and mu {model.policy.head_mu:.4g}")
+
+
+def _contexts(model: LatticeModel, predicate: ModalityDeletion) -> Check:
+    """Each updated head's noise is bound to this request, line, version, head and statistics, and to nothing else."""
+    lineage = predicate.lineage
+    expected = {
+        "purpose": f"{lineage.model_line}/{lineage.version}/{predicate.request.digest}",
+        "statistics": predicate.statistics.digest_after,
+        "layout": model.layout.as_json(),
+        "tau": predicate.procedure.tau,
+    }
+    wrong = []
+    for head in predicate.procedure.updated:
+        context = json.loads(model.heads[parse_pattern(head.head)].context)
+        named = {name: context[name] for name in (*expected, "head", "sigma")}
+        if named != {**expected, "head": head.head, "sigma": head.sigma}:
+            wrong.append(head.head)
+    return Check(
+        "noise contexts", not wrong, f"of another occasion: {', '.join(wrong)}" if wrong else "of this deletion"
+    )
 
 
 def _residual(system: System, model: LatticeModel, statistics: Statistics, pattern: ModalitySet) -> Check:

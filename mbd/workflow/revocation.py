@@ -1,4 +1,4 @@
-"""The deletion workflow: file, suppress, delete from every live line, certify, log, retire.
+"""The deletion workflow: delete from every live line what was filed, certify, log, retire.
 
 Recovery is the normal path. Each revocation ends completed, whatever dies in between: `resume` goes through the same
 steps, and what a step had finished is found, not done again. One transaction makes a certificate, its log entry, the
@@ -6,7 +6,6 @@ new version and the charge to the budget real together; before it nothing is vis
 """
 
 import json
-import re
 import secrets
 import shutil
 import time
@@ -18,18 +17,18 @@ from sqlalchemy import Connection
 
 from certs import rules
 from certs.dsse import Envelope, sign
-from certs.errors import CertificateError, Code
+from certs.errors import Code
 from certs.statement import DeletionStatement, to_payload
 from mbd.cohort import folder
 from mbd.cohort.cohort import EVERYONE, Cohort, Pair, Partition
 from mbd.cohort.manifest import KEY_BYTES
-from mbd.cohort.modality import Modality, in_order
+from mbd.cohort.modality import Modality
 from mbd.deletion import lattice
 from mbd.deletion.outcome import Outcome
 from mbd.deletion.outcome import Revocation as Withdrawal
 from mbd.durable import write_durably
-from mbd.errors import DeletionError, MbdError, NothingToDeleteError, SettingsError, UnknownSubjectError
-from mbd.hashing import file_digest, json_digest
+from mbd.errors import DeletionError
+from mbd.hashing import file_digest
 from mbd.lattice.fit import training_rows
 from mbd.lattice.model import PARTS, Saved, environment_digest, save_model
 from mbd.privacy.gaussian import compose
@@ -39,15 +38,13 @@ from mbd.records.database import begin_locked, begin_snapshot
 from mbd.records.lineage import Kind, node_id
 from mbd.records.models import ModelVersion
 from mbd.records.requests import Revocation, State
-from mbd.records.suppression import Channel, suppress
 from mbd.workflow import claim
 from mbd.workflow.claim import Noise, Provenance, Request, Version
+from mbd.workflow.filing import channel_of, complaint, file_revocation, require_possible
 from mbd.workflow.live import load_live_model
 from mbd.workflow.log import append_envelope, commit_to_noise, evidence, sign_checkpoint
 from mbd.workflow.registration import register_deletion
 from mbd.workflow.system import System, refuse_rollback, remove_unregistered
-
-_REGIME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 
 OnStep = Callable[[str], None]
 """Told what happens next, in a few words."""
@@ -82,7 +79,7 @@ class _Finished:
     """What became of each unfinished revocation, by its id."""
 
     results: dict[str, list[LineResult]]
-    failures: dict[str, MbdError | CertificateError]
+    failures: dict[str, Exception]
 
 
 def revoke(
@@ -101,17 +98,13 @@ def revoke(
         NothingToDeleteError: no live line's cohort holds the channel.
         DeletionError: see `mbd.deletion.lattice.delete`; the channel stays suppressed and `resume` tries again.
     """
-    if not _REGIME.fullmatch(regime):
-        raise SettingsError(
-            f"'{regime}' cannot stand in a certificate as a regime.", remedy="use a short name, such as gdpr or bipa"
-        )
     with system.exclusive():
         with begin_snapshot(system.engine) as connection:
             refuse_rollback(system, connection)
         wanted = frozenset(pairs)
-        _require_possible(system, wanted)
+        require_possible(system, wanted, regime)
         on_step("suppressing")
-        revocation = _file(system, wanted, regime)
+        revocation = file_revocation(system, wanted, regime)
         finished = _finish_all(system, on_step)
         if revocation.id in finished.failures:
             raise finished.failures[revocation.id]
@@ -122,26 +115,13 @@ def resume(system: System, *, on_step: OnStep = lambda step: None) -> list[LineR
     """Finish every revocation that something interrupted, oldest first.
 
     Raises:
-        MbdError, CertificateError: one of them failed again; the others were finished all the same.
+        Exception: one of them failed again; the others were finished all the same.
     """
     with system.exclusive():
         finished = _finish_all(system, on_step)
     for failure in finished.failures.values():
         raise failure
     return [result for results in finished.results.values() for result in results]
-
-
-def channels_of(system: System, subject: str) -> tuple[Modality, ...]:
-    """The modalities that some live line's cohort holds of a person.
-
-    Raises:
-        UnknownSubjectError: no live line knows the person.
-    """
-    live = _live(system)
-    present = {m for _, cohort in live for m in cohort.modalities if _complaint(cohort, (subject, m)) is None}
-    if not present:
-        _require_possible(system, frozenset({(subject, modality) for modality in Modality}))
-    return in_order(present)
 
 
 def _finish_all(system: System, on_step: OnStep) -> _Finished:
@@ -155,74 +135,13 @@ def _finish_all(system: System, on_step: OnStep) -> _Finished:
     for revocation in waiting:
         try:
             finished.results[revocation.id] = _carry_out(system, revocation, on_step)
-        except (MbdError, CertificateError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not stop the next person's request
             finished.failures[revocation.id] = error
             with begin_locked(system.engine) as connection:
+                refuse_rollback(system, connection)
+                remove_unregistered(system, connection)
                 requests.advance(connection, revocation.id, State.FAILED, at=system.clock())
     return finished
-
-
-def _require_possible(system: System, pairs: frozenset[Pair]) -> None:
-    """Refuse what no deletion can carry out, before anything is filed or suppressed.
-
-    Every pair must touch some live line's cohort, and every line must keep a modality.
-    """
-    live = _live(system)
-    for pair in sorted(pairs):
-        complaints = [_complaint(cohort, pair) for _, cohort in live]
-        if all(complaints):
-            telling = [c for c in complaints if isinstance(c, NothingToDeleteError)]
-            raise next((c for c in (*telling, *complaints) if c is not None), _no_lines(system))
-    for version, cohort in live:
-        everyone = frozenset(modality for subject, modality in cohort.closure(pairs) if subject == EVERYONE)
-        if everyone:
-            lattice.drop_for_everyone(load_live_model(system, version), everyone)
-
-
-def _live(system: System) -> list[tuple[ModelVersion, Cohort]]:
-    with begin_snapshot(system.engine) as connection:
-        versions = models.live_versions(connection)
-    return [(version, folder.read(system.cohort_folder(version.line, version.version))) for version in versions]
-
-
-def _complaint(cohort: Cohort, pair: Pair) -> UnknownSubjectError | NothingToDeleteError | None:
-    try:
-        cohort.revoke([pair])
-    except (UnknownSubjectError, NothingToDeleteError) as error:
-        return error
-    return None
-
-
-def _no_lines(system: System) -> UnknownSubjectError:
-    return UnknownSubjectError(
-        f"There is no model line in {system.home}, so nobody can be deleted from one.",
-        remedy="train one with `mbd train`",
-    )
-
-
-def _file(system: System, pairs: frozenset[Pair], regime: str) -> Revocation:
-    """Record the request and suppress its channels, and those that fall with them, at once and together."""
-    now = system.clock()
-    scope = tuple(sorted({_channel(system, pair) for pair in pairs}))
-    fallen = {_channel(system, pair) for _, cohort in _live(system) for pair in cohort.closure(pairs)}
-    text = {
-        "nonce": secrets.token_hex(16),
-        "regime": regime,
-        "requestedAt": now.isoformat(),
-        "scope": [[channel.subject_key, channel.modality] for channel in scope],
-    }
-    digest = json_digest(text)
-    with begin_locked(system.engine) as connection:
-        revocation = requests.add(
-            connection, Revocation(f"rev-{digest[:16]}", digest, regime, scope, now, State.APPROVED, now)
-        )
-        suppress(connection, {*scope, *fallen}, since=now, revocation_id=revocation.id)
-    return revocation
-
-
-def _channel(system: System, pair: Pair) -> Channel:
-    subject, modality = pair
-    return Channel(subject if subject == EVERYONE else system.keyring.subject_key(subject), modality.value)
 
 
 def _carry_out(system: System, revocation: Revocation, on_step: OnStep) -> list[LineResult]:
@@ -306,7 +225,7 @@ def _delete_from(
             statement=statement,
             envelope=envelope,
             entry=append_envelope(connection, envelope, system.keyring),
-            dropped=[_channel(system, pair) for pair in cohort.closure(pairs)],
+            dropped=[channel_of(system, pair) for pair in cohort.closure(pairs)],
         )
         people = sorted({subject for subject, _ in cohort.closure(pairs)} - {EVERYONE})
         openings = b"".join(manifest.opening(person) for person in people)
@@ -355,7 +274,7 @@ def _pairs_in(system: System, cohort: Cohort, revocation: Revocation) -> frozens
     revocable = dict.fromkeys(row.subject for row in cohort.rows if row.partition is Partition.REVOCABLE)
     names = {system.keyring.subject_key(subject): subject for subject in revocable} | {EVERYONE: EVERYONE}
     pairs = {(names[key], modality) for key, modality in wanted if key in names}
-    return frozenset(pair for pair in pairs if _complaint(cohort, pair) is None)
+    return frozenset(pair for pair in pairs if complaint(cohort, pair) is None)
 
 
 def _spent(connection: Connection, line: str) -> list[float]:

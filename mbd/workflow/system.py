@@ -97,6 +97,12 @@ class System:
             listed = suppressions(connection)
         return lambda subject, modality: listed.covers(Channel(self.keyring.subject_key(subject), modality.value))
 
+    def withdrew_anything(self) -> Callable[[str], bool]:
+        """Whether a person has ever withdrawn a channel of their own."""
+        with begin_snapshot(self.engine) as connection:
+            people = {channel.subject_key for channel in suppressions(connection).channels}
+        return lambda subject: self.keyring.subject_key(subject) in people
+
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """One process at a time trains, deletes or cleans up; a second one is told so at once.

@@ -91,6 +91,7 @@ def train_line(
             others = models.live_versions(connection)
         for other in others:
             _same_partitions(cohort, folder.read(system.cohort_folder(other.line, other.version)), other.line)
+        _nobody_public_who_withdrew(cohort, system)
         suppressed = system.suppressed()
         if drop_channels:
             cohort = drop_suppressed(cohort, suppressed)
@@ -174,4 +175,15 @@ def _same_partitions(cohort: Cohort, other: Cohort, line: str) -> None:
         raise CohortError(
             f"{len(clash)} people are public in '{cohort.name}' and revocable in model line '{line}', or the reverse.",
             remedy="import the cohort again with the same people public: what they withdraw must leave every line",
+        )
+
+
+def _nobody_public_who_withdrew(cohort: Cohort, system: System) -> None:
+    """Who has withdrawn a channel can withdraw the others, and a backbone cannot forget a public person."""
+    withdrew = system.withdrew_anything()
+    clash = {row.subject for row in cohort.rows if row.partition is Partition.PUBLIC and withdrew(row.subject)}
+    if clash:
+        raise CohortError(
+            f"{len(clash)} public people of '{cohort.name}' have withdrawn a channel before.",
+            remedy="import the cohort again with them in the revocable partition, or without them",
         )

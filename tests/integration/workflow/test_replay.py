@@ -29,6 +29,7 @@ def test_everything_matches_on_the_deployment_that_issued_it(system, people):
         "list of heads",
         "sigma",
         "noise commitment",
+        "noise contexts",
         *(f"residual of head {head}" for head in ("t", "a", "v", "ta", "tv", "av", "tav")),
     }
 
@@ -104,4 +105,13 @@ def test_a_head_that_was_secretly_left_as_it_was_is_found(system, people, monkey
     monkeypatch.setattr(lattice, "delete", lazy)
     (result,) = revoke(system, [(people[0], AUDIO)])
     replayed = replay(system, result.bundle.read_bytes())
-    assert names(replayed, matched=False) == {"residual of head tav"}
+    assert names(replayed, matched=False) == {"noise contexts", "residual of head tav"}
+
+
+def test_a_head_whose_noise_is_bound_to_another_occasion_is_found(system, people, monkeypatch):
+    from mbd.deletion import lattice
+
+    honest = lattice.delete
+    monkeypatch.setattr(lattice, "delete", lambda *args, **kw: honest(*args, **{**kw, "occasion": "main/1"}))
+    (result,) = revoke(system, [(people[0], AUDIO)])
+    assert names(replay(system, result.bundle.read_bytes()), matched=False) == {"noise contexts"}

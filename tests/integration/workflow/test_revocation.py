@@ -26,8 +26,9 @@ from mbd.records.exposure import live_descendants_of_revoked, models_exposed_to
 from mbd.records.suppression import Channel
 from mbd.settings import Settings
 from mbd.workflow.evaluation import metrics_by_pattern, predict_rows
+from mbd.workflow.filing import channels_of
 from mbd.workflow.log import sign_checkpoint
-from mbd.workflow.revocation import channels_of, resume, revoke
+from mbd.workflow.revocation import resume, revoke
 from mbd.workflow.system import open_system, utc_now
 from mbd.workflow.training import train_line
 
@@ -458,3 +459,60 @@ def test_scope_subject_is_said_only_of_all_that_there_was(tmp_path, cohort, peop
         assert check(system, result).statement.predicate.request.scope.kind == "subject-modality"
         (result,) = revoke(system, [(people[0], VISION)])
         assert check(system, result).statement.predicate.request.scope.kind == "subject"
+
+
+def test_who_withdrew_a_channel_never_becomes_public(system, cohort, people, recipe):
+    import dataclasses
+
+    from mbd.cohort.cohort import Partition
+
+    revoke(system, [(people[0], m) for m in channels_of(system, people[0])])
+    rows = tuple(
+        dataclasses.replace(row, partition=Partition.PUBLIC) for row in cohort.rows if row.subject == people[0]
+    )
+    kept = [i for i, row in enumerate(cohort.rows) if row.subject == people[0]]
+    others = [i for i, row in enumerate(cohort.rows) if row.partition is Partition.PUBLIC]
+    both = cohort.select([*others, *kept])
+    rows = tuple(dataclasses.replace(row, partition=Partition.PUBLIC) for row in both.rows)
+    public = dataclasses.replace(both, rows=rows)
+    with pytest.raises(CohortError, match="have withdrawn a channel before"):
+        train_line(system, public, recipe, line="second", seed=0, drop_channels=True)
+
+
+def test_where_lines_differ_each_keeps_its_own_policy_on_derived_text(tmp_path, cohort, people, recipe):
+    import dataclasses
+
+    text = dataclasses.replace(cohort.channels[TEXT], derived_from=(AUDIO,), consent="follows")
+    following = dataclasses.replace(cohort, channels={**cohort.channels, TEXT: text})
+    with open_system(Settings(home=tmp_path / "home"), create=True) as system:
+        train_line(system, following, recipe, line="follows", seed=0)
+        train_line(system, cohort, recipe, line="independent", seed=0)
+        results = revoke(system, [(people[0], AUDIO)])
+        assert [r.line for r in results] == ["follows", "independent"]
+        assert system.suppressed()(people[0], AUDIO)
+        assert not system.suppressed()(people[0], TEXT)
+        rows = {r.line: folder.read(system.cohort_folder(r.line, r.version)).where(subject=people[0]) for r in results}
+        assert not any(TEXT in rows["follows"].present(i) for i in range(len(rows["follows"])))
+        assert any(TEXT in rows["independent"].present(i) for i in range(len(rows["independent"])))
+
+
+def test_a_line_that_fails_leaves_no_retired_features_of_one_that_succeeded(
+    system, cohort, people, recipe, monkeypatch
+):
+    from mbd.deletion import lattice
+
+    train_line(system, cohort, recipe, line="zweite", seed=1)
+    honest = lattice.delete
+
+    def broken(*args, occasion, **kwargs):
+        if occasion.startswith("zweite"):
+            raise RuntimeError("planted")
+        return honest(*args, occasion=occasion, **kwargs)
+
+    monkeypatch.setattr(lattice, "delete", broken)
+    with pytest.raises(RuntimeError, match="planted"):
+        revoke(system, [(people[0], AUDIO)])
+    assert system.live("main").version == 2
+    assert not system.version_folder("main", 1).exists()
+    monkeypatch.undo()
+    assert {result.line for result in resume(system)} == {"main", "zweite"}
