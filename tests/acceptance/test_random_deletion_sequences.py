@@ -28,6 +28,21 @@ def random_pairs(rng, cohort):
     return {(str(rng.choice(revocable)), Modality(rng.choice(list(Modality)))) for _ in range(rng.integers(1, 4))}
 
 
+def check_heads(before, outcome, closure, *, falls):
+    """Heads without a revoked modality keep their bits; a modality of everyone takes its heads; tau holds."""
+    revoked = {modality for _, modality in closure}
+    gone = {modality for subject, modality in closure if subject == EVERYONE}
+    assert set(outcome.dropped) == {pattern for pattern in before.heads if pattern & gone}
+    assert (
+        {*outcome.updated, *outcome.unchanged} == set(outcome.model.heads) == set(before.heads) - set(outcome.dropped)
+    )
+    for pattern in outcome.unchanged:
+        assert np.array_equal(outcome.model.heads[pattern].weights_DK, before.heads[pattern].weights_DK)
+    if not falls:  # a label that falls takes its whole row along
+        assert all(pattern & revoked for pattern in outcome.updated)
+    assert all(bound <= before.policy.tau for bound in outcome.released.residual_bounds.values())
+
+
 @pytest.mark.parametrize("seed", range(COHORTS))
 def test_every_step_of_every_sequence_leaves_the_statistics_of_the_rows_that_remain(seed, random_cohort, fit_small):
     policy = "falls" if seed % 4 == 3 else "keeps"
@@ -54,6 +69,7 @@ def test_every_step_of_every_sequence_leaves_the_statistics_of_the_rows_that_rem
                 training_rows(remaining.select(order)).restrict(kept), chunk_rows=int(rng.integers(1, 40))
             )
             assert outcome.model.statistics == recomputed
+            check_heads(model, outcome, remaining.closure(pairs), falls=policy == "falls")
             model = outcome.model
             steps += 1
     assert steps >= SEQUENCES
