@@ -53,6 +53,7 @@ def test_a_request_moves_on_and_a_failed_one_can_be_resumed(engine: Engine, file
 ALLOWED = {
     (State.FILED, State.APPROVED),
     (State.APPROVED, State.IN_PROGRESS),
+    (State.APPROVED, State.FAILED),
     (State.IN_PROGRESS, State.COMPLETED),
     (State.IN_PROGRESS, State.FAILED),
     (State.FAILED, State.IN_PROGRESS),
