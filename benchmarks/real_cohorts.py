@@ -4,7 +4,8 @@
     python -m benchmarks.real_cohorts mosi
 
 Each writes ``benchmarks/results/<cohort>.json``, from which ``python -m benchmarks.readme`` makes the README's tables.
-Both methods see the same training rows and features; everything is selected on validation rows.
+Both methods see the same training rows and features. Weights and penalties are chosen on public people; docs/log.md
+says what the rule that chooses them had seen.
 """
 
 import json

@@ -1,4 +1,5 @@
-"""The recipes that we ship: a run is a Python function (style.md 6). Chosen on public validation rows only."""
+"""The recipes that we ship: a run is a Python function (style.md 6). Sizes and loss
+weights were chosen on public validation people and on held-out training people of the real cohorts."""
 
 from mbd.training.recipe import Recipe
 
