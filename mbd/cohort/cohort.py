@@ -1,4 +1,4 @@
-"""Rows of people, and what a withdrawal does to them (guarantees.md section 1). It knows no file, torch or model.
+"""Rows of people, and what a withdrawal does to them (docs/guarantees.md). It knows no file, torch or model.
 
 Shapes: n rows, M channels of the cohort, K outputs of the task, F numbers in a vector, T frames in a sequence.
 """

@@ -1,4 +1,4 @@
-"""A Merkle tree over what a cohort holds, and proofs that a subject's channel is not in it (certificate.md section 5).
+"""A Merkle tree over what a cohort holds, and proofs that a subject's channel is not in it.
 
 One leaf for each row and present channel, sorted, so that two neighbours prove that nothing lies between them. Contents
 are HMACs under a key that is drawn for each manifest; a subject's name is an HMAC under an opening of their own, which

@@ -1,4 +1,4 @@
-"""Which channels an evaluation may see: fixed patterns and random missing channels (models.md section 3).
+"""Which channels an evaluation may see: fixed patterns and random missing channels.
 
 A mask is bool [n, 3], columns in Modality's order, never more than what the rows have; `Batch.mask` applies it. A row
 may end up with nothing: models answer such a row with their prior. It knows nothing of models or metrics.

@@ -1,6 +1,6 @@
 """Sentiment and emotion metrics whose conventions are in their names. It knows arrays, not rows, people or models.
 
-The field reports Acc-2 and F1 in two conventions that differ by points and are often mixed up (models.md section 3):
+The field reports Acc-2 and F1 in two conventions that differ by points and are often mixed up:
 *Has0* splits at ``score >= 0`` and keeps neutral clips; *Non0* drops clips whose true score is exactly 0 and splits at
 ``score > 0``. Both are given, by name. Their F1 is weighted by true class sizes, as in the field's tables.
 """

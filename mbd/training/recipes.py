@@ -1,5 +1,7 @@
-"""The recipes that we ship: a run is a Python function (style.md 6). Sizes and loss
-weights were chosen on public validation people and on held-out training people of the real cohorts."""
+"""The recipes that we ship: a run is a Python function.
+
+Sizes and loss weights were chosen on public validation people and on held-out training people of the real cohorts.
+"""
 
 from mbd.training.recipe import Recipe
 

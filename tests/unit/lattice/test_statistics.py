@@ -1,4 +1,4 @@
-"""Consequences 1 and 3 of exact arithmetic (guarantees.md section 3), and the bound that they stand on."""
+"""Consequences 1 and 3 of exact arithmetic (docs/guarantees.md, Claim 1), and the bound that they stand on."""
 
 import numpy as np
 import pytest
