@@ -6,7 +6,7 @@
   trained on the public training rows, so there the embedding looks better than it is (docs/log.md).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +50,7 @@ def select_penalties(
     layout = featurizer.layout
     raw = {}
     for done, modality in enumerate(layout.modalities, start=1):
-        raw[modality] = _own_penalty(featurizer, rows, modality)
+        raw[modality] = PENALTIES[int(np.argmin(held_out_errors(featurizer, rows, {modality})))]
         if on_progress:
             on_progress(done / len(layout.modalities))
     penalties = {}
@@ -61,34 +61,26 @@ def select_penalties(
     return featurizer.with_layout(Layout(layout.raw_widths, layout.embedding, penalties))
 
 
-def _own_penalty(featurizer: Featurizer, cohort: Cohort, modality: Modality) -> float:
-    """The penalty that serves a channel's own head best on held-out public people."""
-    block = next(b for b in featurizer.layout.blocks if b.channels == {modality})
-    at = np.append(np.arange(block.start, block.start + block.raw), block.indicator)
+def held_out_errors(featurizer: Featurizer, cohort: Cohort, channels: Collection[Modality]) -> FloatArray:
+    """The squared error that the channels themselves, without an embedding, make on people they were not fitted on.
+
+    Returns:
+        float64 [len(PENALTIES)]: summed over `FOLDS` folds of people, for each penalty that all of them share.
+    """
+    blocks = [b for b in featurizer.layout.blocks if len(b.channels) == 1 and b.channels <= set(channels)]
+    at = np.concatenate([np.append(np.arange(b.start, b.start + b.raw), b.indicator) for b in blocks])
+    free = np.isin(at, [b.indicator for b in blocks])
+    rows = [i for i in range(len(cohort)) if cohort.present(i).issuperset(channels)]
+    phi_ND, label_NK = featurizer.features(cohort, rows)[:, at], featurizer.labels(cohort, rows)
     errors = np.zeros(len(PENALTIES))
     for fold in range(FOLDS):
         held_out = set(cohort.subjects[fold::FOLDS])
-        rows = [i for i in range(len(cohort)) if modality in cohort.present(i)]
-        fit = [i for i in rows if cohort.rows[i].subject not in held_out]
-        judge = [i for i in rows if cohort.rows[i].subject in held_out]
-        errors += _squared_errors(featurizer, cohort, at, fit, judge)
-    best: float = PENALTIES[int(np.argmin(errors))]
-    return best
-
-
-def _squared_errors(
-    featurizer: Featurizer, cohort: Cohort, at: NDArray[np.intp], fit: list[int], judge: list[int]
-) -> FloatArray:
-    """The summed squared error on ``judge`` of a ridge fitted on ``fit``, for each penalty."""
-    grid = featurizer.grid
-    phi_ND, label_NK = featurizer.features(cohort, fit)[:, at], featurizer.labels(cohort, fit)
-    statistics = Statistics.of(grid, phi_ND, label_NK)
-    gram_DD, moment_DK = statistics.normal_matrix(), statistics.right_hand_side()
-    unseen_ND = featurizer.features(cohort, judge)[:, at] * 2.0**-grid.feature_bits
-    target_NK = cohort.targets[judge]
-    errors = []
-    for penalty in PENALTIES:
-        penalty_D = np.append(np.full(len(at) - 1, penalty), INDICATOR_PENALTY)
-        weights_DK = cho_solve(cho_factor(gram_DD + np.diag(penalty_D), lower=True), moment_DK)
-        errors.append(float(((unseen_ND @ weights_DK - target_NK) ** 2).sum()))
-    return np.array(errors)
+        judged_N = np.array([cohort.rows[i].subject in held_out for i in rows])
+        known = Statistics.of(featurizer.grid, phi_ND[~judged_N], label_NK[~judged_N])
+        unseen_ND = phi_ND[judged_N] * 2.0**-featurizer.grid.feature_bits
+        target_NK = cohort.targets[rows][judged_N]
+        for k, penalty in enumerate(PENALTIES):
+            matrix_DD = known.normal_matrix() + np.diag(np.where(free, INDICATOR_PENALTY, penalty))
+            weights_DK = cho_solve(cho_factor(matrix_DD, lower=True), known.right_hand_side())
+            errors[k] += ((unseen_ND @ weights_DK - target_NK) ** 2).sum()
+    return errors
