@@ -5,12 +5,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from certs.verification import verify
 from mbd.cohort.cohort import Partition, Split
 from mbd.cohort.modality import Modality
 from mbd.cohort.synthetic import Subjects, synthetic_cohort
 from mbd.settings import Settings
 from mbd.training.recipe import Recipe
-from mbd.workflow.system import System, open_system
+from mbd.workflow.system import System, open_system, utc_now
 from mbd.workflow.training import train_line
 
 RECIPE = Recipe(epochs=2, options={"width": 8, "property_width": 8})
@@ -53,6 +54,16 @@ def home(trained_home, tmp_path):
 def system(home) -> Iterator[System]:
     with open_system(Settings(home=home), create=False) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def check():
+    """Verifies a certificate of a deployment offline, as whoever receives it would."""
+
+    def verified(system, result, **more):
+        return verify(result.bundle.read_bytes(), system.trusted_root_path.read_bytes(), at=utc_now(), **more)
+
+    return verified
 
 
 @pytest.fixture

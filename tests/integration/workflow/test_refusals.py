@@ -1,0 +1,96 @@
+"""What is refused, with what reason, and that nothing is left behind."""
+
+import dataclasses
+
+import pytest
+
+from mbd.cohort.cohort import EVERYONE, Partition
+from mbd.cohort.modality import Modality
+from mbd.errors import CohortError, DeletionError, LedgerError, NothingToDeleteError, SettingsError, UnknownSubjectError
+from mbd.records import requests
+from mbd.records.database import begin_snapshot
+from mbd.settings import Settings
+from mbd.workflow.filing import channels_of
+from mbd.workflow.revocation import revoke
+from mbd.workflow.system import open_system
+from mbd.workflow.training import train_line
+
+AUDIO, TEXT, VISION = Modality.AUDIO, Modality.TEXT, Modality.VISION
+
+
+@pytest.mark.parametrize(
+    ("pairs", "error", "match"),
+    [
+        ([("nobody", AUDIO)], UnknownSubjectError, "no revocable subject 'nobody'"),
+        ([("synthetic-001", AUDIO)], UnknownSubjectError, "public partition"),
+    ],
+)
+def test_a_request_that_names_nobody_is_refused_and_leaves_nothing(system, pairs, error, match):
+    with pytest.raises(error, match=match):
+        revoke(system, pairs)
+    with begin_snapshot(system.engine) as connection:
+        assert requests.unfinished(connection) == ()
+    assert system.live("main").version == 1
+
+
+def test_withdrawing_twice_is_refused_and_says_why(system, people):
+    revoke(system, [(people[0], AUDIO)])
+    with pytest.raises(NothingToDeleteError, match="earlier revocation"):
+        revoke(system, [(people[0], AUDIO)])
+    assert system.live("main").version == 2
+
+
+def test_the_last_modality_of_everyone_is_refused_before_anything_is_filed(system):
+    revoke(system, [(EVERYONE, AUDIO)])
+    revoke(system, [(EVERYONE, VISION)])
+    with pytest.raises(DeletionError, match="without a single channel"):
+        revoke(system, [(EVERYONE, TEXT)])
+    with begin_snapshot(system.engine) as connection:
+        assert requests.unfinished(connection) == ()
+    assert not system.suppressed()("anybody", TEXT)
+
+
+def test_only_one_process_changes_a_deployment_at_a_time(system, people):
+    with system.exclusive(), pytest.raises(SettingsError, match="Another command"):
+        revoke(system, [(people[0], AUDIO)])
+    assert len(revoke(system, [(people[0], AUDIO)])) == 1
+
+
+def test_another_noise_secret_than_the_committed_one_is_refused(system, home, people):
+    (home / "keys" / "noise.secret").write_bytes(b"x" * 32)
+    with open_system(Settings(home=home), create=False) as other, pytest.raises(LedgerError, match="noise secret"):
+        revoke(other, [(people[0], AUDIO)])
+
+
+@pytest.mark.parametrize("name", ["team/a", "my line", "../outside", "", ".hidden", "x" * 65])
+def test_a_line_name_that_is_no_folder_name_is_refused(system, cohort, recipe, name):
+    with pytest.raises(SettingsError, match="cannot name a model line"):
+        train_line(system, cohort, recipe, line=name, seed=0)
+
+
+def test_nobody_is_public_in_one_line_and_revocable_in_another(system, cohort, people, recipe):
+    rows = tuple(
+        dataclasses.replace(row, partition=Partition.PUBLIC) if row.subject == people[0] else row for row in cohort.rows
+    )
+    with pytest.raises(CohortError, match="1 people are public"):
+        train_line(system, dataclasses.replace(cohort, rows=rows), recipe, line="second", seed=0)
+
+
+def test_duplicate_clips_are_refused_before_training(system, cohort, recipe):
+    rows = (*cohort.rows[:-1], dataclasses.replace(cohort.rows[-1], clip=cohort.rows[-2].clip))
+    with pytest.raises(CohortError, match="clip"):
+        train_line(system, dataclasses.replace(cohort, rows=rows), recipe, line="second", seed=0)
+
+
+def test_who_withdrew_a_channel_never_becomes_public(system, cohort, people, recipe):
+    revoke(system, [(people[0], m) for m in channels_of(system, people[0])])
+    rows = tuple(
+        dataclasses.replace(row, partition=Partition.PUBLIC) for row in cohort.rows if row.subject == people[0]
+    )
+    kept = [i for i, row in enumerate(cohort.rows) if row.subject == people[0]]
+    others = [i for i, row in enumerate(cohort.rows) if row.partition is Partition.PUBLIC]
+    both = cohort.select([*others, *kept])
+    rows = tuple(dataclasses.replace(row, partition=Partition.PUBLIC) for row in both.rows)
+    public = dataclasses.replace(both, rows=rows)
+    with pytest.raises(CohortError, match="have withdrawn a channel before"):
+        train_line(system, public, recipe, line="second", seed=0, drop_channels=True)
