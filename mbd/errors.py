@@ -11,6 +11,7 @@ MbdError                         a message for the person who meets it, and the 
 ├── DeletionError                a revocation that cannot be carried out
 │   ├── UnknownSubjectError      nobody of that name in the revocable cohort
 │   ├── NothingToDeleteError     the person is known, the channel is not there
+│   ├── NoMechanismError         a part of the model has no mechanism; fail closed
 │   └── NotCertifiedError        the residual stayed above tau; nothing was released
 ├── PrivacyError                 parameters for which no guarantee can be calibrated
 └── RecordsError                 the database
@@ -82,6 +83,10 @@ class UnknownSubjectError(DeletionError):
 
 class NothingToDeleteError(DeletionError):
     """The person is known, but the channel is not there."""
+
+
+class NoMechanismError(DeletionError):
+    """A part of the model has a provenance that no mechanism can delete from, so nothing was changed."""
 
 
 class NotCertifiedError(DeletionError):

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from mbd.cohort.modality import Modality
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 
 
@@ -38,6 +40,14 @@ Line = Annotated[str, typer.Option(metavar="NAME", callback=_name, help="The mod
 Regime = Annotated[
     str, typer.Option(metavar="NAME", callback=_name, help="The law or policy it is made under: gdpr, ccpa, bipa, ...")
 ]
+Subjects = Annotated[
+    list[str] | None, typer.Option("--subject", metavar="NAME", help="Whose channels; may be repeated.")
+]
+Modalities = Annotated[
+    list[Modality] | None,
+    typer.Option("--modality", metavar="NAME", help="text, audio or vision; may be repeated. Default: all there is."),
+]
+Everyone = Annotated[bool, typer.Option("--everyone", help="Withdraw the modality for everyone.")]
 DropSuppressed = Annotated[
     bool, typer.Option("--drop-suppressed", help="Make channels absent that their people withdrew.")
 ]
@@ -48,3 +58,19 @@ BundleFile = Annotated[
     Path,
     typer.Argument(metavar="BUNDLE", exists=True, dir_okay=False, help="The certificate: mdc.sigstore.json."),
 ]
+
+
+def check_scope(subject: list[str], modality: list[Modality], *, everyone: bool) -> None:
+    """Somebody or everyone, and for everyone a modality.
+
+    Raises:
+        UsageError: the options do not say whose channels, or say it twice.
+    """
+    if "*" in subject:
+        raise UsageError("'*' is nobody's name; to withdraw a modality of all people, use --everyone")
+    if subject and everyone:
+        raise UsageError("give --subject or --everyone, not both")
+    if not subject and not everyone:
+        raise UsageError("say who: --subject NAME, or --everyone")
+    if everyone and not modality:
+        raise UsageError("--everyone needs a --modality")

@@ -7,19 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from certs.errors import CertificateError
-from mbd.cli.options import Home, Json, Regime, UsageError
+from mbd.cli.options import Everyone, Home, Json, Modalities, Regime, Subjects, UsageError, check_scope
 from mbd.cli.output import Output, command, settings_for
 from mbd.cohort.modality import Modality, pattern_name
 from mbd.errors import MbdError
 
 
 def revoke(
-    subject: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Whose channels; may be repeated.")] = None,
-    modality: Annotated[
-        list[Modality] | None,
-        typer.Option(metavar="NAME", help="text, audio or vision; may be repeated. Default: all there is."),
-    ] = None,
-    everyone: Annotated[bool, typer.Option("--everyone", help="Withdraw the modality for everyone.")] = False,
+    subject: Subjects = None,
+    modality: Modalities = None,
+    everyone: Everyone = False,
     regime: Regime = "gdpr",
     resume: Annotated[bool, typer.Option("--resume", help="Only finish what was interrupted.")] = False,
     home: Home = None,
@@ -124,11 +121,4 @@ def _check_usage(subject: list[str], modality: list[Modality], *, everyone: bool
         if subject or modality or everyone:
             raise UsageError("--resume goes alone")
         return
-    if "*" in subject:
-        raise UsageError("'*' is nobody's name; to withdraw a modality of all people, use --everyone")
-    if subject and everyone:
-        raise UsageError("give --subject or --everyone, not both")
-    if not subject and not everyone:
-        raise UsageError("say who: --subject NAME, or --everyone")
-    if everyone and not modality:
-        raise UsageError("--everyone needs a --modality")
+    check_scope(subject, modality, everyone=everyone)

@@ -1,4 +1,4 @@
-"""Deletion from a lattice model: drop, Newton or refit. It chooses by scope and budget, and never by wish.
+"""Deletion from a lattice model: drop, Newton or refit. Which of them, `mbd.deletion.engine` decides.
 
 - ``lattice-drop``: no head needs new weights. A modality left for everyone, so its blocks and heads go and the others
   already exist; or no training row held the channel: exact.
@@ -11,8 +11,8 @@
 Source: docs/guarantees.md, Claims 2 to 5.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from mbd.cohort.cohort import EVERYONE, Cohort
 from mbd.cohort.modality import Modality, ModalitySet
@@ -21,8 +21,8 @@ from mbd.deletion.outcome import Mechanism, Outcome, Revocation
 from mbd.errors import DeletionError
 from mbd.lattice.fit import training_rows
 from mbd.lattice.model import LatticeModel
-from mbd.lattice.release import Head, release_heads
-from mbd.privacy.gaussian import compose, mu_of
+from mbd.lattice.release import release_heads
+from mbd.lattice.statistics import Statistics
 from mbd.privacy.guarantee import Certified, Exact, Guarantee, weakest
 from mbd.privacy.noise import NoiseSource
 
@@ -39,30 +39,30 @@ UNCHANGED_EQUALITY = "heads without the revoked channels: their statistics, and 
 REFIT_EQUALITY = "updated heads: solved from nothing on (G', c'), with fresh noise of the comparator's own scale"
 
 
-def delete(
-    model: LatticeModel,
-    cohort: Cohort,
-    revocation: Revocation,
-    *,
-    noise: NoiseSource,
-    occasion: str,
-    spent: Sequence[float],
-    salt: bytes,
-) -> Outcome:
-    """Remove the revoked channels' influence from a model.
+@dataclass(frozen=True)
+class Downdated:
+    """A model whose statistics have left the revoked channels, and whose heads have not been released again yet.
 
-    Args:
-        model: the live version.
-        cohort: D; its training rows are those whose statistics the model holds.
-        revocation: what is withdrawn. Pairs that touch no training row change nothing: that is a result too.
-        noise: the committed stream.
-        occasion: the model line and the version to come; binds the noise to them.
-        spent: mu of every certified deletion of this line so far.
-        salt: 32 fresh random bytes, for the new version's commitment to its statistics.
+    Attributes:
+        kept: the model without the modalities that left for everyone; statistics and heads as they were.
+        after: the training rows of D'.
+        statistics: of D', bit for bit.
+        changed: the heads whose statistics differ in any bit.
+        rows_touched: how many rows changed or left.
+    """
+
+    kept: LatticeModel
+    after: Cohort
+    statistics: Statistics
+    changed: tuple[ModalitySet, ...]
+    rows_touched: int
+
+
+def downdated(model: LatticeModel, cohort: Cohort, revocation: Revocation) -> Downdated:
+    """Take the revoked channels out of the statistics, exactly.
 
     Raises:
-        DeletionError: a refit found that the model's statistics are not those of the cohort's training rows.
-        NotCertifiedError: a head's residual stayed above tau; nothing was released.
+        DeletionError: no modality would be left.
     """
     closure = cohort.closure(revocation.pairs)
     kept = drop_for_everyone(model, frozenset(m for subject, m in closure if subject == EVERYONE))
@@ -70,8 +70,20 @@ def delete(
     after = before.without(closure)
     down = downdate(kept.featurizer, kept.statistics, before, after)
     changed = changed_heads(kept.layout, kept.statistics, down.statistics)
-    mechanism = _choose(model, changed, spent)
-    if mechanism == "lattice-refit" and kept.featurizer.statistics(after) != down.statistics:
+    return Downdated(kept, after, down.statistics, changed, down.rows_touched)
+
+
+def release(
+    model: LatticeModel, down: Downdated, *, mechanism: Mechanism, noise: NoiseSource, purpose: str, salt: bytes
+) -> Outcome:
+    """Release the changed heads again, by this mechanism, and say what it proves.
+
+    Raises:
+        DeletionError: a refit found that the model's statistics are not those of the cohort's training rows.
+        NotCertifiedError: a head's residual stayed above tau; nothing was released.
+    """
+    kept = down.kept
+    if mechanism == "lattice-refit" and kept.featurizer.statistics(down.after) != down.statistics:
         raise DeletionError(
             "The live statistics are not those of the cohort's training rows: recomputing them gave other bits.",
             remedy="find the damaged state with `mbd certificate replay`, then train the line again from the cohort",
@@ -79,19 +91,19 @@ def delete(
     released = release_heads(
         kept.layout,
         down.statistics,
-        changed,
+        down.changed,
         policy=model.policy,
         noise=noise,
-        purpose=f"{occasion}/{revocation.digest}",
+        purpose=purpose,
         commitment=down.statistics.commitment(salt),
         start=kept.heads if mechanism == "lattice-newton" else None,
     )
     return Outcome(
         model=replace(kept, statistics=down.statistics, salt=salt, heads={**kept.heads, **released.heads}),
         mechanism=mechanism,
-        guarantee=_guarantee(mechanism, released.heads),
-        updated=changed,
-        unchanged=tuple(pattern for pattern in kept.layout.patterns if pattern not in changed),
+        guarantee=guarantee_of(mechanism, [head.mu for head in released.heads.values()]),
+        updated=down.changed,
+        unchanged=tuple(pattern for pattern in kept.layout.patterns if pattern not in down.changed),
         dropped=tuple(pattern for pattern in model.layout.patterns if pattern not in kept.layout.patterns),
         rows_touched=down.rows_touched,
         released=released,
@@ -115,16 +127,13 @@ def drop_for_everyone(model: LatticeModel, modalities: frozenset[Modality]) -> L
     return replace(model, featurizer=model.featurizer.with_layout(layout), statistics=statistics, heads=heads)
 
 
-def _choose(model: LatticeModel, changed: Sequence[ModalitySet], spent: Sequence[float]) -> Mechanism:
-    if not changed:
-        return "lattice-drop"
-    policy = model.policy
-    after_this = compose([*spent, *[policy.head_mu] * len(changed)])
-    return "lattice-newton" if after_this <= mu_of(policy.budget_epsilon, policy.delta) else "lattice-refit"
+def guarantee_of(mechanism: Mechanism, mus: Sequence[float]) -> Guarantee:
+    """The class of the whole: public parts, statistics and unchanged heads are exact, the rest is as released.
 
-
-def _guarantee(mechanism: Mechanism, released: Mapping[ModalitySet, Head]) -> Guarantee:
-    """The class of the whole: public parts, statistics and unchanged heads are exact, the rest is as released."""
+    Args:
+        mechanism: how the changed heads are released.
+        mus: one for each of them.
+    """
     fixed = Exact((PUBLIC_EQUALITY, STATISTICS_EQUALITY, UNCHANGED_EQUALITY))
     match mechanism:
         case "lattice-drop":
@@ -132,4 +141,4 @@ def _guarantee(mechanism: Mechanism, released: Mapping[ModalitySet, Head]) -> Gu
         case "lattice-refit":
             return weakest([fixed, Exact((REFIT_EQUALITY,))])
         case "lattice-newton":
-            return weakest([fixed, *(Certified(head.mu, ASSUMPTIONS) for head in released.values())])
+            return weakest([fixed, *(Certified(mu, ASSUMPTIONS) for mu in mus)])

@@ -32,6 +32,7 @@ from mbd.errors import TrainingError
 from mbd.hashing import canonical_json, file_digest, json_digest
 from mbd.lattice.featurizer import Featurizer, Scaling
 from mbd.lattice.layout import Layout
+from mbd.lattice.provenance import LATTICE
 from mbd.lattice.release import Head, ReleasePolicy
 from mbd.lattice.statistics import Grid, Statistics
 
@@ -63,6 +64,7 @@ class LatticeModel:
         salt: 32 random bytes of this version, under which the statistics are committed to; it dies with their file.
         heads: one released head per availability pattern.
         policy: the line's public constants.
+        provenance: where the numbers of each part come from, as it was written down when they were made.
     """
 
     task: Task
@@ -71,6 +73,7 @@ class LatticeModel:
     salt: bytes = field(repr=False)
     heads: Mapping[ModalitySet, Head]
     policy: ReleasePolicy
+    provenance: Mapping[str, str] = field(default_factory=lambda: dict(LATTICE))
 
     @property
     def layout(self) -> Layout:
@@ -178,6 +181,7 @@ def load_model(folder: Path) -> LatticeModel:
         salt=statistics["salt"].tobytes(),
         heads={parse_pattern(name): Head(weights[name], **about["heads"][name]) for name in about["heads"]},
         policy=ReleasePolicy(**about["policy"]),
+        provenance=about.get("provenance", {}),
     )
 
 
@@ -195,6 +199,7 @@ def _describe(model: LatticeModel) -> dict[str, Any]:
         "layout": model.layout.as_json(),
         "grid": asdict(model.featurizer.grid),
         "policy": asdict(model.policy),
+        "provenance": dict(model.provenance),
         "heads": heads,
         "statistics": model.commitment,
         "environment": environment_digest(),

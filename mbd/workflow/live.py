@@ -1,8 +1,12 @@
-"""The files of a live version, held against what was registered. It loads torch; `mbd.workflow.system` does not."""
+"""A live version: its files, held against what was registered, and what its line has spent. It loads torch."""
+
+from sqlalchemy import Connection
 
 from mbd.errors import TrainingError
 from mbd.hashing import file_digest
 from mbd.lattice.model import LatticeModel, load_model
+from mbd.privacy.gaussian import compose
+from mbd.records import models
 from mbd.records.models import ModelVersion
 from mbd.workflow.system import System
 
@@ -21,3 +25,11 @@ def load_live_model(system: System, live: ModelVersion) -> LatticeModel:
             remedy="restore that version's own files; another version's hold what has been deleted since",
         )
     return model
+
+
+def spent_on(connection: Connection, line: str) -> list[float]:
+    """The mu of each certified deletion of a line so far, in order."""
+    by_version: dict[int, list[float]] = {}
+    for release in models.mu_series(connection, line):
+        by_version.setdefault(release.version, []).append(release.mu)
+    return [compose(mus) for _, mus in sorted(by_version.items())]

@@ -23,7 +23,7 @@ from mbd.cohort import folder
 from mbd.cohort.cohort import EVERYONE, Cohort, Pair, Partition
 from mbd.cohort.manifest import KEY_BYTES
 from mbd.cohort.modality import Modality
-from mbd.deletion import lattice
+from mbd.deletion import engine
 from mbd.deletion.outcome import Outcome
 from mbd.deletion.outcome import Revocation as Withdrawal
 from mbd.durable import write_durably
@@ -31,7 +31,6 @@ from mbd.errors import DeletionError
 from mbd.hashing import file_digest
 from mbd.lattice.fit import training_rows
 from mbd.lattice.model import PARTS, Saved, environment_digest, save_model
-from mbd.privacy.gaussian import compose
 from mbd.records import certificates, commitments, ledger, lineage, models, requests
 from mbd.records.certificates import Certificate
 from mbd.records.database import begin_locked, begin_snapshot
@@ -41,7 +40,7 @@ from mbd.records.requests import Revocation, State
 from mbd.workflow import claim
 from mbd.workflow.claim import Noise, Provenance, Request, Version
 from mbd.workflow.filing import channel_of, complaint, file_revocation, require_possible
-from mbd.workflow.live import load_live_model
+from mbd.workflow.live import load_live_model, spent_on
 from mbd.workflow.log import append_envelope, commit_to_noise, evidence, sign_checkpoint
 from mbd.workflow.registration import register_deletion
 from mbd.workflow.system import System, refuse_rollback, remove_unregistered
@@ -96,7 +95,7 @@ def revoke(
     Raises:
         UnknownSubjectError: no live line knows the person.
         NothingToDeleteError: no live line's cohort holds the channel.
-        DeletionError: see `mbd.deletion.lattice.delete`; the channel stays suppressed and `resume` tries again.
+        DeletionError: see `mbd.deletion.engine.delete`; the channel stays suppressed and `resume` tries again.
     """
     with system.exclusive():
         with begin_snapshot(system.engine) as connection:
@@ -178,7 +177,7 @@ def _delete_from(
         return None
     with begin_snapshot(system.engine) as connection:
         noise = commitments.noise_commitment(connection)
-        spent = _spent(connection, live.line)
+        spent = spent_on(connection, live.line)
         provenance = _provenance(connection, live)
     assert noise is not None, "commit_to_noise ran before"
     number = live.version + 1
@@ -186,7 +185,7 @@ def _delete_from(
     model = before.model
     on_step("deleting")
     started = time.perf_counter()
-    outcome = lattice.delete(
+    outcome = engine.delete(
         model,
         cohort,
         Withdrawal(pairs, revocation.digest),
@@ -275,14 +274,6 @@ def _pairs_in(system: System, cohort: Cohort, revocation: Revocation) -> frozens
     names = {system.keyring.subject_key(subject): subject for subject in revocable} | {EVERYONE: EVERYONE}
     pairs = {(names[key], modality) for key, modality in wanted if key in names}
     return frozenset(pair for pair in pairs if complaint(cohort, pair) is None)
-
-
-def _spent(connection: Connection, line: str) -> list[float]:
-    """The mu of each certified deletion so far, in order."""
-    by_version: dict[int, list[float]] = {}
-    for release in models.mu_series(connection, line):
-        by_version.setdefault(release.version, []).append(release.mu)
-    return [compose(mus) for _, mus in sorted(by_version.items())]
 
 
 def _provenance(connection: Connection, live: ModelVersion) -> Provenance:

@@ -5,7 +5,7 @@ import pytest
 
 from mbd.cohort.cohort import EVERYONE, Partition
 from mbd.cohort.modality import Modality
-from mbd.deletion.lattice import delete
+from mbd.deletion.engine import delete
 from mbd.deletion.outcome import Revocation
 from mbd.errors import DeletionError
 from mbd.lattice.fit import training_rows

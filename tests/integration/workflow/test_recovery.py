@@ -8,7 +8,7 @@ import pytest
 
 from certs.errors import CertificateError
 from mbd.cohort.modality import Modality
-from mbd.deletion import lattice
+from mbd.deletion import engine
 from mbd.errors import DeletionError, LedgerError, MbdError
 from mbd.records import certificates, fsck, models, requests
 from mbd.records.database import begin_locked, begin_snapshot
@@ -75,7 +75,7 @@ def test_a_failed_deletion_keeps_the_channel_suppressed_and_is_finished_by_resum
         raise DeletionError("planted", remedy="none")
 
     with monkeypatch.context() as patch:
-        patch.setattr(lattice, "delete", broken)
+        patch.setattr(engine, "delete", broken)
         with pytest.raises(DeletionError, match="planted"):
             revoke(system, [(people[0], AUDIO)])
     assert system.suppressed()(people[0], AUDIO)
@@ -90,14 +90,14 @@ def test_a_failed_deletion_keeps_the_channel_suppressed_and_is_finished_by_resum
 
 
 def test_a_request_that_fails_neither_hides_nor_stops_the_next_person(check, system, people, monkeypatch):
-    honest = lattice.delete
+    honest = engine.delete
 
     def broken(model, cohort, revocation, **kwargs):
         if (people[0], AUDIO) in revocation.pairs:
             raise DeletionError("planted", remedy="none")
         return honest(model, cohort, revocation, **kwargs)
 
-    monkeypatch.setattr(lattice, "delete", broken)
+    monkeypatch.setattr(engine, "delete", broken)
     with pytest.raises(DeletionError, match="planted"):
         revoke(system, [(people[0], AUDIO)])
     (result,) = revoke(system, [(people[1], AUDIO)])
@@ -112,14 +112,14 @@ def test_a_line_that_fails_leaves_no_retired_features_of_one_that_succeeded(
     system, cohort, people, recipe, monkeypatch
 ):
     train_line(system, cohort, recipe, line="zweite", seed=1)
-    honest = lattice.delete
+    honest = engine.delete
 
     def broken(*args, occasion, **kwargs):
         if occasion.startswith("zweite"):
             raise RuntimeError("planted")
         return honest(*args, occasion=occasion, **kwargs)
 
-    monkeypatch.setattr(lattice, "delete", broken)
+    monkeypatch.setattr(engine, "delete", broken)
     with pytest.raises(RuntimeError, match="planted"):
         revoke(system, [(people[0], AUDIO)])
     assert system.live("main").version == 2

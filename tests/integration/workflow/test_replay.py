@@ -92,9 +92,9 @@ def test_a_noise_commitment_is_no_deletion(system):
 def test_a_head_that_was_secretly_left_as_it_was_is_found(system, people, monkeypatch):
     """An operator's engine forgets one head; files, digests and signature all fit, and the residual still tells."""
     from mbd.cohort.modality import parse_pattern
-    from mbd.deletion import lattice
+    from mbd.deletion import engine
 
-    honest = lattice.delete
+    honest = engine.delete
 
     def lazy(model, *args, **kwargs):
         outcome = honest(model, *args, **kwargs)
@@ -102,16 +102,16 @@ def test_a_head_that_was_secretly_left_as_it_was_is_found(system, people, monkey
         heads = {**outcome.model.heads, pattern: model.heads[pattern]}
         return dataclasses.replace(outcome, model=dataclasses.replace(outcome.model, heads=heads))
 
-    monkeypatch.setattr(lattice, "delete", lazy)
+    monkeypatch.setattr(engine, "delete", lazy)
     (result,) = revoke(system, [(people[0], AUDIO)])
     replayed = replay(system, result.bundle.read_bytes())
     assert names(replayed, matched=False) == {"noise contexts", "residual of head tav"}
 
 
 def test_a_head_whose_noise_is_bound_to_another_occasion_is_found(system, people, monkeypatch):
-    from mbd.deletion import lattice
+    from mbd.deletion import engine
 
-    honest = lattice.delete
-    monkeypatch.setattr(lattice, "delete", lambda *args, **kw: honest(*args, **{**kw, "occasion": "main/1"}))
+    honest = engine.delete
+    monkeypatch.setattr(engine, "delete", lambda *args, **kw: honest(*args, **{**kw, "occasion": "main/1"}))
     (result,) = revoke(system, [(people[0], AUDIO)])
     assert names(replay(system, result.bundle.read_bytes()), matched=False) == {"noise contexts"}

@@ -8,7 +8,7 @@ import pytest
 from mbd.cohort.cohort import EVERYONE, Partition, Split
 from mbd.cohort.modality import Modality, parse_pattern, pattern_name
 from mbd.deletion.comparator import compare, refit
-from mbd.deletion.lattice import delete
+from mbd.deletion.engine import delete
 from mbd.deletion.outcome import Revocation
 from mbd.errors import DeletionError, NotCertifiedError
 from mbd.lattice.fit import training_rows
