@@ -40,9 +40,7 @@ def test_the_plan_is_what_revoke_then_does(plan, home, mbd, people, options):
     procedure, guarantee = predicate["procedure"], predicate["guarantee"]
     heads = [(step["part"], step["action"]) for step in planned["steps"] if step["part"].startswith("head ")]
     by_action = {
-        action: {
-            s["part"].removeprefix("head ") for s in planned["steps"] if s["action"] == action and "head" in s["part"]
-        }
+        action: {part.removeprefix("head ") for part, did in heads if did == action}
         for action in ("released again", "kept", "dropped")
     }
     assert {head["head"] for head in procedure["updated"]} == by_action["released again"]
