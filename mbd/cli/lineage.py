@@ -88,14 +88,16 @@ def _lines(out: Output, system: Any) -> None:
     from mbd.records.exposure import live_descendants_of_revoked
 
     with begin_snapshot(system.engine) as connection:
-        issued = {(c.model_line, c.version): c.id for c in certificates.all_certificates(connection)}
+        issued: dict[tuple[str, int], list[str]] = {}
+        for found in certificates.all_certificates(connection):
+            issued.setdefault((found.model_line, found.version), []).append(found.id)
         versions: list[dict[str, Any]] = [
             {
                 "line": version.line,
                 "version": version.version,
                 "state": version.state.value,
                 "guarantee": version.guarantee_class,
-                "certificate": issued.get((version.line, version.version)),
+                "certificates": issued.get((version.line, version.version), []),
                 "digest": version.digest,
             }
             for live in models.live_versions(connection)
@@ -115,7 +117,7 @@ def _lines(out: Output, system: Any) -> None:
                 row["version"],
                 row["state"],
                 row["guarantee"] or "-",
-                row["certificate"] or "-",
+                _some(row["certificates"]),
                 row["digest"][:12],
             )
             for row in versions
@@ -129,3 +131,8 @@ def _lines(out: Output, system: Any) -> None:
         )
     else:
         out.say("No live model descends from a revoked channel.", style="green")
+
+
+def _some(certificates: list[str]) -> str:
+    """The first certificate, and how many more there are."""
+    return (certificates[0] + (f" +{len(certificates) - 1}" if len(certificates) > 1 else "")) if certificates else "-"

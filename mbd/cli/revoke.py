@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -9,8 +10,8 @@ import typer
 from certs.errors import CertificateError
 from mbd.cli.options import Everyone, Home, Json, Modalities, Regime, Subjects, UsageError, check_scope
 from mbd.cli.output import Output, command, settings_for
-from mbd.cohort.modality import Modality, pattern_name
-from mbd.errors import MbdError
+from mbd.cohort.modality import Modality, parse_modality, pattern_name
+from mbd.errors import CohortError, MbdError
 
 
 def revoke(
@@ -18,6 +19,16 @@ def revoke(
     modality: Modalities = None,
     everyone: Everyone = False,
     regime: Regime = "gdpr",
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            "--file",
+            metavar="CSV",
+            exists=True,
+            dir_okay=False,
+            help="Many requests at once: columns subject and modality (empty: all there is).",
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Only finish what was interrupted.")] = False,
     home: Home = None,
     as_json: Json = False,
@@ -27,9 +38,10 @@ def revoke(
     The channels are suppressed at once, then deleted from each model line; every line gets a certificate.
 
     --subject S --modality audio withdraws one channel, several of both all combinations; --subject S alone everything
-    of that person; --everyone --modality audio a modality of all people.
+    of that person; --everyone --modality audio a modality of all people. --file carries out many requests together:
+    each model is solved once, and each person gets a certificate that names nobody else.
     """
-    _check_usage(subject or [], modality or [], everyone=everyone, resume=resume)
+    _check_usage(subject or [], modality or [], everyone=everyone, file=file, resume=resume)
     with command(as_json) as out:
         from mbd.cohort.cohort import EVERYONE
         from mbd.workflow import filing, revocation
@@ -43,6 +55,10 @@ def revoke(
 
                 if resume:
                     results = revocation.resume(system, on_step=on_step)
+                elif file is not None:
+                    asked = _requests_in(system, file)
+                    batch = revocation.revoke_batch(system, asked, regime=regime, on_step=on_step)
+                    results = [result for each in batch for result in each]
                 else:
                     people = [EVERYONE] if everyone else subject or []
                     pairs = {(p, m) for p in people for m in modality or filing.channels_of(system, p)}
@@ -116,9 +132,31 @@ def result_json(result: Any) -> dict[str, Any]:
     }
 
 
-def _check_usage(subject: list[str], modality: list[Modality], *, everyone: bool, resume: bool) -> None:
-    if resume:
-        if subject or modality or everyone:
-            raise UsageError("--resume goes alone")
+def _requests_in(system: Any, file: Path) -> list[frozenset[tuple[str, Modality]]]:
+    """One request for each person in a file, in the order of their first lines."""
+    from mbd.cohort.importers.files import read_csv
+    from mbd.workflow import filing
+
+    asked: dict[str, set[Modality]] = {}
+    for number, record in enumerate(read_csv(file, ("subject", "modality")), start=2):
+        person, named = (record["subject"] or "").strip(), (record["modality"] or "").strip()
+        if not person or person == "*":
+            raise CohortError(
+                f"{file}, line {number}: '{person}' is nobody's name.",
+                remedy="give each line a subject; to withdraw a modality of all people, use --everyone",
+            )
+        wanted = asked.setdefault(person, set())
+        wanted |= {parse_modality(named)} if named else set(filing.channels_of(system, person))
+    if not asked:
+        raise CohortError(f"{file} asks for nothing.", remedy="give one line for each person and modality")
+    return [frozenset((person, modality) for modality in wanted) for person, wanted in asked.items()]
+
+
+def _check_usage(
+    subject: list[str], modality: list[Modality], *, everyone: bool, file: Path | None, resume: bool
+) -> None:
+    if resume or file:
+        if subject or modality or everyone or (resume and file):
+            raise UsageError(f"{'--resume' if resume else '--file'} goes alone")
         return
     check_scope(subject, modality, everyone=everyone)

@@ -39,11 +39,11 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a model line; `certificate` is None where no deletion made it."""
+    """One step of a model line, with the certificate of each revocation that it carried out, if any."""
 
     version: int
     parent_version: int
-    certificate: Certificate | None
+    certificates: tuple[Certificate, ...]
 
 
 def issue(connection: Connection, certificate: Certificate) -> Certificate:
@@ -111,22 +111,27 @@ def all_certificates(connection: Connection) -> tuple[Certificate, ...]:
     return _select(connection)
 
 
+def of_version(connection: Connection, line: str, version: int) -> tuple[Certificate, ...]:
+    """The certificates of all revocations that one version carried out, in the log's order."""
+    at = tables.certificate.c
+    return _select(connection, at.model_line == line, at.version == version)
+
+
 def incomplete(connection: Connection) -> tuple[Certificate, ...]:
     """Those without a bundle, in the log's order: what a restart completes."""
     return _select(connection, tables.certificate.c.bundle.is_(None))
 
 
 def certificates_between(connection: Connection, line: str, before: int, after: int) -> tuple[Step, ...]:
-    """The steps that led from one version of a line to a later one, each with the certificate that covers it.
+    """The steps that led from one version of a line to a later one, each with the certificates that cover it.
 
     Raises:
         RecordsError: the later version does not come from the earlier one.
     """
-    by_version = {found.version: found for found in _select(connection, tables.certificate.c.model_line == line)}
     steps: list[Step] = []
     version = models.get(connection, line, after)
     while version.version > before and version.parent_version is not None:
-        steps.append(Step(version.version, version.parent_version, by_version.get(version.version)))
+        steps.append(Step(version.version, version.parent_version, of_version(connection, line, version.version)))
         version = models.get(connection, line, version.parent_version)
     if version.version != before:
         raise RecordsError(

@@ -4,8 +4,9 @@ It reads the lineage by the rules that `mbd.records.lineage` states. Writers pas
 `database.begin_locked`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from sqlalchemy import CTE, Connection, Select, and_, exists, insert, or_, select
@@ -74,24 +75,28 @@ def models_exposed_to(connection: Connection, channel: Channel) -> tuple[Exposed
     exposed = _exposed(seed)
     saw = tables.model_version.c.node.in_(select(exposed.c.node))
     version, certificate = tables.model_version, tables.certificate
+    request = tables.revocation
     query = (
-        select(version, saw.label("saw"), certificate.c.id.label("certificate_id"), certificate.c.revocation_id)
+        select(version, saw.label("saw"), certificate.c.id.label("certificate_id"), request.c.id.label("request_id"))
+        .add_columns(request.c.scope)
         .outerjoin(
             certificate,
             and_(certificate.c.model_line == version.c.line, certificate.c.version == version.c.version),
         )
+        .outerjoin(request, request.c.id == certificate.c.revocation_id)
         .where(version.c.line.in_(select(version.c.line).where(saw)))
         .order_by(version.c.line, version.c.version.desc())
     )
     answer: list[ExposedVersion] = []
     line, ending = None, None
-    for row in connection.execute(query):
-        if row.line != line:
-            line, ending = row.line, None
+    for (name, number), same in groupby(connection.execute(query), key=lambda row: (row.line, row.version)):
+        row = max(same, key=lambda row: _speaks_of(row.scope or [], channel))
+        if name != line:
+            line, ending = name, None
         if row.saw:
-            answer.append(ExposedVersion(row.line, row.version, VersionState(row.state), row.guarantee_class, ending))
+            answer.append(ExposedVersion(name, number, VersionState(row.state), row.guarantee_class, ending))
         else:
-            ending = Ending(row.version, row.certificate_id, row.revocation_id)
+            ending = Ending(number, row.certificate_id, row.request_id)
     return tuple(sorted(answer, key=lambda found: (found.line, found.version)))
 
 
@@ -121,6 +126,12 @@ def live_descendants_of_revoked(connection: Connection) -> tuple[LiveExposure, .
     return tuple(
         LiveExposure(row.line, row.version, Channel(row.subject_key, row.modality)) for row in connection.execute(query)
     )
+
+
+def _speaks_of(scope: Sequence[Mapping[str, str]], channel: Channel) -> int:
+    """How closely a request is about a channel: it names it, or its person (whose other channel it fell with)."""
+    mine = [named["modality"] for named in scope if named["subject_key"] in {channel.subject_key, EVERYONE}]
+    return 2 if channel.modality in mine else 1 if mine else 0
 
 
 def _exposed(seed: Select[Any]) -> CTE:

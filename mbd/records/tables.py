@@ -230,8 +230,8 @@ certificate = Table(
     Column("bundle", Text),
     Column("created_at", UtcDateTime, nullable=False),
     UniqueConstraint("revocation_id", "model_line"),
-    UniqueConstraint("model_line", "version"),
     ForeignKeyConstraint(["model_line", "version"], ["model_version.line", "model_version.version"]),
+    Index("ix_certificate_model_line_version", "model_line", "version"),
 )
 
 # The key that links a certificate to its subject: mutable on purpose, for destroying it unlinks them for ever.

@@ -3,7 +3,7 @@
 It decides nothing: the guarantee comes from the mechanism, the digests from the files, the proofs from the manifest.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.util import find_spec
@@ -153,6 +153,12 @@ def deletion_statement(
         deleted_at=deleted_at,
     )
     return wire.deletion_statement(_artifacts(after.saved), predicate)
+
+
+def batch_digest(digests: Iterable[str]) -> str:
+    """What binds the noise to the requests that one deletion carries out: a request's own digest if it is alone."""
+    ordered = sorted(digests)
+    return ordered[0] if len(ordered) == 1 else json_digest(ordered)
 
 
 def not_covered(cohort: Cohort, pairs: frozenset[Pair]) -> tuple[str, ...]:

@@ -24,16 +24,17 @@ from mbd.workflow.system import System
 _REGIME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 
 
-def require_possible(system: System, pairs: frozenset[Pair], regime: str) -> None:
+def require_possible(system: System, wanted: Sequence[frozenset[Pair]], regime: str) -> None:
     """Refuse what no deletion can carry out, before anything is filed or suppressed.
 
-    Every pair must touch some live line's cohort, and every line must keep a modality.
+    Every pair of every request must touch some live line's cohort, and every line must keep a modality.
     """
     if not _REGIME.fullmatch(regime):
         raise SettingsError(
             f"'{regime}' cannot stand in a certificate as a regime.", remedy="use a short name, such as gdpr or bipa"
         )
     live = live_cohorts(system)
+    pairs = frozenset[Pair]().union(*wanted)
     for pair in sorted(pairs):
         complaints = [complaint(cohort, pair) for _, cohort in live]
         if all(complaints):
@@ -45,26 +46,26 @@ def require_possible(system: System, pairs: frozenset[Pair], regime: str) -> Non
             lattice.drop_for_everyone(load_live_model(system, version), everyone)
 
 
-def file_revocation(system: System, pairs: frozenset[Pair], regime: str) -> Revocation:
-    """Record the request and suppress its channels, and those that fall with them, at once and together."""
+def file_revocations(system: System, wanted: Sequence[frozenset[Pair]], regime: str) -> list[Revocation]:
+    """Record the requests and suppress their channels, and those that fall with them, at once and together."""
     now = system.clock()
-    scope = tuple(sorted({channel_of(system, pair) for pair in pairs}))
-    fallen = {
-        channel_of(system, pair) for pair in _fallen_everywhere([cohort for _, cohort in live_cohorts(system)], pairs)
-    }
-    text = {
-        "nonce": secrets.token_hex(16),
-        "regime": regime,
-        "requestedAt": now.isoformat(),
-        "scope": [[channel.subject_key, channel.modality] for channel in scope],
-    }
-    digest = json_digest(text)
+    cohorts = [cohort for _, cohort in live_cohorts(system)]
+    filed = []
     with begin_locked(system.engine) as connection:
-        revocation = requests.add(
-            connection, Revocation(f"rev-{digest[:16]}", digest, regime, scope, now, State.APPROVED, now)
-        )
-        suppress(connection, {*scope, *fallen}, since=now, revocation_id=revocation.id)
-    return revocation
+        for pairs in wanted:
+            scope = tuple(sorted({channel_of(system, pair) for pair in pairs}))
+            fallen = {channel_of(system, pair) for pair in _fallen_everywhere(cohorts, pairs)}
+            text = {
+                "nonce": secrets.token_hex(16),
+                "regime": regime,
+                "requestedAt": now.isoformat(),
+                "scope": [[channel.subject_key, channel.modality] for channel in scope],
+            }
+            digest = json_digest(text)
+            revocation = Revocation(f"rev-{digest[:16]}", digest, regime, scope, now, State.APPROVED, now)
+            filed.append(requests.add(connection, revocation))
+            suppress(connection, {*scope, *fallen}, since=now, revocation_id=revocation.id)
+    return filed
 
 
 def channels_of(system: System, subject: str) -> tuple[Modality, ...]:
@@ -76,7 +77,7 @@ def channels_of(system: System, subject: str) -> tuple[Modality, ...]:
     live = live_cohorts(system)
     present = {m for _, cohort in live for m in cohort.modalities if complaint(cohort, (subject, m)) is None}
     if not present:
-        require_possible(system, frozenset({(subject, modality) for modality in Modality}), "gdpr")
+        require_possible(system, [frozenset({(subject, modality) for modality in Modality})], "gdpr")
     return in_order(present)
 
 

@@ -33,7 +33,7 @@ def plan_revocation(system: System, pairs: frozenset[Pair], *, regime: str = "gd
     Raises:
         DeletionError: what `revoke` would refuse is refused here too, with the same words.
     """
-    require_possible(system, pairs, regime)
+    require_possible(system, [pairs], regime)
     plans = []
     for live, cohort in live_cohorts(system):
         mine = frozenset(pair for pair in pairs if complaint(cohort, pair) is None)

@@ -21,6 +21,9 @@ from mbd.lattice.release import normal_equations, remove_noise, sensitivity
 from mbd.lattice.solve import residual
 from mbd.lattice.statistics import Statistics
 from mbd.privacy.gaussian import sigma_for
+from mbd.records import certificates, requests
+from mbd.records.database import begin_snapshot
+from mbd.workflow.claim import batch_digest
 from mbd.workflow.system import System
 
 OnCheck = Callable[[str], None]
@@ -111,7 +114,7 @@ def _checks(system: System, statement: DeletionStatement) -> Iterator[Check]:
     if noise is not None:
         matches = system.keyring.noise.matches(noise.commitment)
         yield Check("noise commitment", matches, "the secret is the one committed to" if matches else "another secret")
-        yield _contexts(model, predicate)
+        yield _contexts(system, model, predicate)
     for pattern in model.layout.patterns:
         yield _residual(system, model, statistics, pattern)
 
@@ -137,11 +140,15 @@ def _sigma(model: LatticeModel, predicate: ModalityDeletion) -> Check:
     return Check("sigma", heads and claimed, f"{sigma:.6g} from Delta {delta_2:g} and mu {model.policy.head_mu:.4g}")
 
 
-def _contexts(model: LatticeModel, predicate: ModalityDeletion) -> Check:
-    """Each updated head's noise is bound to this request, line, version, head and statistics, and to nothing else."""
+def _contexts(system: System, model: LatticeModel, predicate: ModalityDeletion) -> Check:
+    """Each updated head's noise is bound to these requests, line, version, head and statistics, and to nothing else."""
     lineage = predicate.lineage
+    with begin_snapshot(system.engine) as connection:
+        together = certificates.of_version(connection, lineage.model_line, lineage.version)
+        digests = {requests.get(connection, found.revocation_id).digest for found in together}
+    bound = batch_digest(digests | {predicate.request.digest})
     expected = {
-        "purpose": f"{lineage.model_line}/{lineage.version}/{predicate.request.digest}",
+        "purpose": f"{lineage.model_line}/{lineage.version}/{bound}",
         "statistics": predicate.statistics.digest_after,
         "layout": model.layout.as_json(),
         "tau": predicate.procedure.tau,

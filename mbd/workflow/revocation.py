@@ -9,8 +9,8 @@ import json
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -38,8 +38,8 @@ from mbd.records.lineage import Kind, node_id
 from mbd.records.models import ModelVersion
 from mbd.records.requests import Revocation, State
 from mbd.workflow import claim
-from mbd.workflow.claim import Noise, Provenance, Request, Version
-from mbd.workflow.filing import channel_of, complaint, file_revocation, require_possible
+from mbd.workflow.claim import Noise, Provenance, Request, Version, batch_digest
+from mbd.workflow.filing import channel_of, complaint, file_revocations, require_possible
 from mbd.workflow.live import load_live_model, spent_on
 from mbd.workflow.log import append_envelope, commit_to_noise, evidence, sign_checkpoint
 from mbd.workflow.registration import register_deletion
@@ -97,17 +97,38 @@ def revoke(
         NothingToDeleteError: no live line's cohort holds the channel.
         DeletionError: see `mbd.deletion.engine.delete`; the channel stays suppressed and `resume` tries again.
     """
+    (results,) = revoke_batch(system, [pairs], regime=regime, on_step=on_step)
+    return results
+
+
+def revoke_batch(
+    system: System,
+    wanted: Sequence[Iterable[Pair]],
+    *,
+    regime: str = "gdpr",
+    on_step: OnStep = lambda step: None,
+) -> list[list[LineResult]]:
+    """File many revocations and carry them out together: each line is solved once, each revocation has its certificate.
+
+    Returns:
+        The results of each, in the order given.
+
+    Raises:
+        DeletionError: as `revoke`. If one of them cannot be carried out, none is filed; if one fails later on, the
+            others are finished all the same.
+    """
+    asked = [frozenset(pairs) for pairs in wanted]
     with system.exclusive():
         with begin_snapshot(system.engine) as connection:
             refuse_rollback(system, connection)
-        wanted = frozenset(pairs)
-        require_possible(system, wanted, regime)
+        require_possible(system, asked, regime)
         on_step("suppressing")
-        revocation = file_revocation(system, wanted, regime)
+        filed = file_revocations(system, asked, regime)
         finished = _finish_all(system, on_step)
-        if revocation.id in finished.failures:
-            raise finished.failures[revocation.id]
-        return finished.results[revocation.id]
+        for revocation in filed:
+            if revocation.id in finished.failures:
+                raise finished.failures[revocation.id]
+        return [finished.results[revocation.id] for revocation in filed]
 
 
 def resume(system: System, *, on_step: OnStep = lambda step: None) -> list[LineResult]:
@@ -124,57 +145,83 @@ def resume(system: System, *, on_step: OnStep = lambda step: None) -> list[LineR
 
 
 def _finish_all(system: System, on_step: OnStep) -> _Finished:
-    """Carry out all that is unfinished, oldest first. One that fails stays unfinished and does not stop the others."""
+    """Carry out all that is unfinished in one batch. If that fails, one by one: a failure stops nobody else's."""
     commit_to_noise(system)
     with begin_locked(system.engine) as connection:
         refuse_rollback(system, connection)
         waiting = requests.unfinished(connection)
         remove_unregistered(system, connection)
     finished = _Finished({}, {})
-    for revocation in waiting:
-        try:
-            finished.results[revocation.id] = _carry_out(system, revocation, on_step)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it must not stop the next person's request
-            finished.failures[revocation.id] = error
-            with begin_locked(system.engine) as connection:
-                refuse_rollback(system, connection)
-                remove_unregistered(system, connection)
-                requests.advance(connection, revocation.id, State.FAILED, at=system.clock())
+    try:
+        finished.results.update(_carry_out(system, waiting, on_step))
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must not stop the next person's request
+        if len(waiting) == 1:
+            _note_failure(system, finished, waiting[0], error)
+            return finished
+        for revocation in waiting:
+            try:
+                finished.results.update(_carry_out(system, [revocation], on_step))
+            except Exception as own:  # noqa: BLE001 - likewise
+                _note_failure(system, finished, revocation, own)
     return finished
 
 
-def _carry_out(system: System, revocation: Revocation, on_step: OnStep) -> list[LineResult]:
+def _note_failure(system: System, finished: _Finished, failed: Revocation, error: Exception) -> None:
+    finished.failures[failed.id] = error
     with begin_locked(system.engine) as connection:
-        requests.advance(connection, revocation.id, State.IN_PROGRESS, at=system.clock())
+        refuse_rollback(system, connection)
+        remove_unregistered(system, connection)
+        requests.advance(connection, failed.id, State.FAILED, at=system.clock())
+
+
+def _carry_out(system: System, batch: Sequence[Revocation], on_step: OnStep) -> dict[str, list[LineResult]]:
+    """Delete what all of these ask for, line by line, and give each its certificates."""
+    with begin_locked(system.engine) as connection:
+        for revocation in batch:
+            requests.advance(connection, revocation.id, State.IN_PROGRESS, at=system.clock())
         lines = models.live_versions(connection)
-        done = {line.line: certificates.find(connection, revocation.id, line.line) for line in lines}
-    results = []
-    for version in lines:
-        found = done[version.line]
-        made = None if found else _delete_from(system, revocation, version, on_step)
-        certificate = found or (made[0] if made else None)
-        if certificate is None:
-            continue  # this line's cohort never held the channels
-        on_step("publishing the certificate")
-        target = _publish(system, certificate)
-        outcome, seconds = (made[1], made[2]) if made else (None, None)
-        results.append(LineResult(version.line, certificate.version, certificate.id, target, outcome, seconds))
+        issued = {
+            (revocation.id, line.line): found
+            for revocation in batch
+            for line in lines
+            if (found := certificates.find(connection, revocation.id, line.line))
+        }
+    results: dict[str, list[LineResult]] = {revocation.id: [] for revocation in batch}
+    for live in lines:
+        waiting = [revocation for revocation in batch if (revocation.id, live.line) not in issued]
+        made = _delete_from(system, waiting, live, on_step)
+        for revocation in batch:
+            certificate = issued.get((revocation.id, live.line)) or made.certificates.get(revocation.id)
+            if certificate is None:
+                continue  # this line's cohort never held the channels
+            on_step("publishing the certificate")
+            target = _publish(system, certificate)
+            outcome, seconds = (made.outcome, made.seconds) if revocation.id in made.certificates else (None, None)
+            result = LineResult(live.line, certificate.version, certificate.id, target, outcome, seconds)
+            results[revocation.id].append(result)
     with begin_locked(system.engine) as connection:
         on_step("destroying the retired version")
         remove_unregistered(system, connection)
-        requests.advance(connection, revocation.id, State.COMPLETED, at=system.clock())
+        for revocation in batch:
+            requests.advance(connection, revocation.id, State.COMPLETED, at=system.clock())
     return results
 
 
-def _delete_from(
-    system: System, revocation: Revocation, live: ModelVersion, on_step: OnStep
-) -> tuple[Certificate, Outcome, float] | None:
-    """Make and register the next version of one line; None when its cohort holds none of the channels."""
-    cohort_folder = system.cohort_folder(live.line, live.version)
-    cohort = folder.read(cohort_folder)
-    pairs = _pairs_in(system, cohort, revocation)
-    if not pairs:
-        return None
+@dataclass(frozen=True)
+class _Made:
+    """The next version of one line, and the certificate of each revocation that it carries out, by id."""
+
+    certificates: dict[str, Certificate] = field(default_factory=dict)
+    outcome: Outcome | None = None
+    seconds: float | None = None
+
+
+def _delete_from(system: System, batch: Sequence[Revocation], live: ModelVersion, on_step: OnStep) -> _Made:
+    """Make and register the next version of one line; nothing when its cohort holds none of the channels."""
+    cohort = folder.read(system.cohort_folder(live.line, live.version))
+    asked = {revocation: mine for revocation in batch if (mine := _pairs_in(system, cohort, revocation))}
+    if not asked:
+        return _Made()
     with begin_snapshot(system.engine) as connection:
         noise = commitments.noise_commitment(connection)
         spent = spent_on(connection, live.line)
@@ -182,13 +229,13 @@ def _delete_from(
     assert noise is not None, "commit_to_noise ran before"
     number = live.version + 1
     before = _load_before(system, live, cohort)
-    model = before.model
     on_step("deleting")
     started = time.perf_counter()
+    pairs = frozenset[Pair]().union(*asked.values())
     outcome = engine.delete(
-        model,
+        before.model,
         cohort,
-        Withdrawal(pairs, revocation.digest),
+        Withdrawal(pairs, batch_digest(revocation.digest for revocation in asked)),
         noise=system.keyring.noise,
         occasion=f"{live.line}/{number}",
         spent=spent,
@@ -200,36 +247,46 @@ def _delete_from(
     remaining = cohort.without(pairs)
     manifest = folder.write(remaining, system.cohort_folder(live.line, number), key=secrets.token_bytes(KEY_BYTES))
     saved = save_model(outcome.model, system.model_folder(live.line, number), cohort_root=manifest.root)
-    statement = claim.deletion_statement(
-        line=live.line,
-        request=Request(revocation.digest, revocation.regime, revocation.requested_at, pairs),
-        before=before,
-        after=Version(number, saved, outcome.model, remaining, manifest),
-        outcome=outcome,
-        provenance=provenance,
-        noise=Noise(noise.commitment, noise.leaf_index),
-        spent=spent,
-        deleted_at=max(system.clock(), revocation.requested_at),  # a clock may have been set back
-    )
+    after = Version(number, saved, outcome.model, remaining, manifest)
+    # a clock may have been set back
+    deleted_at = max(system.clock(), *(revocation.requested_at for revocation in asked))
+    statements = {
+        revocation: claim.deletion_statement(
+            line=live.line,
+            request=Request(revocation.digest, revocation.regime, revocation.requested_at, mine),
+            before=before,
+            after=after,
+            outcome=outcome,
+            provenance=provenance,
+            noise=Noise(noise.commitment, noise.leaf_index),
+            spent=spent,
+            deleted_at=deleted_at,
+        )
+        for revocation, mine in asked.items()
+    }
     on_step("signing and logging")
-    payload = to_payload(statement)
+    payloads = {revocation: to_payload(statement) for revocation, statement in statements.items()}
+    made = {}
     with begin_locked(system.engine) as connection:
         refuse_rollback(system, connection)
-        _refuse_inconsistent(system, connection, statement)
-        envelope = sign(payload, system.keyring.certificate)
-        certificate = register_deletion(
-            connection,
-            revocation=revocation,
-            live=live,
-            statement=statement,
-            envelope=envelope,
-            entry=append_envelope(connection, envelope, system.keyring),
-            dropped=[channel_of(system, pair) for pair in cohort.closure(pairs)],
-        )
-        people = sorted({subject for subject, _ in cohort.closure(pairs)} - {EVERYONE})
-        openings = b"".join(manifest.opening(person) for person in people)
-        commitments.keep_key(connection, certificate.id, openings)
-    return certificate, outcome, seconds
+        for revocation, statement in statements.items():
+            _refuse_inconsistent(system, connection, statement)
+            envelope = sign(payloads[revocation], system.keyring.certificate)
+            closure = cohort.closure(asked[revocation])
+            certificate = register_deletion(
+                connection,
+                revocation=revocation,
+                live=live,
+                statement=statement,
+                envelope=envelope,
+                entry=append_envelope(connection, envelope, system.keyring),
+                dropped=[channel_of(system, pair) for pair in closure],
+            )
+            people = sorted({subject for subject, _ in closure} - {EVERYONE})
+            openings = b"".join(manifest.opening(person) for person in people)
+            commitments.keep_key(connection, certificate.id, openings)
+            made[revocation.id] = certificate
+    return _Made(made, outcome, seconds)
 
 
 def _load_before(system: System, live: ModelVersion, cohort: Cohort) -> Version:

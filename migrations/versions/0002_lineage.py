@@ -157,8 +157,8 @@ def _create_evidence() -> None:
         sa.UniqueConstraint("leaf_index", name=op.f("uq_certificate_leaf_index")),
         sa.UniqueConstraint("dsse_digest", name=op.f("uq_certificate_dsse_digest")),
         sa.UniqueConstraint("revocation_id", "model_line", name=op.f("uq_certificate_revocation_id_model_line")),
-        sa.UniqueConstraint("model_line", "version", name=op.f("uq_certificate_model_line_version")),
     )
+    op.create_index("ix_certificate_model_line_version", "certificate", ["model_line", "version"])
     op.create_table(
         "commitment_key",
         sa.Column("certificate_id", sa.Text(), nullable=False),

@@ -74,7 +74,7 @@ def test_an_entry_that_is_not_there_cannot_be_proved(home, mbd):
 def test_lineage_lists_versions_with_their_certificates(home, demo, mbd):
     said = mbd("lineage", "--home", home, "--json").json
     assert said["live_with_revoked_channels"] == 0
-    states = [(v["version"], v["state"], v["guarantee"], v["certificate"]) for v in said["versions"]]
+    states = [(v["version"], v["state"], v["guarantee"], v["certificates"]) for v in said["versions"]]
     assert states == [(1, "retired", None, None), (2, "live", "certified", demo.bundle.parent.name)]
     assert "No live model descends from a revoked channel." in mbd("lineage", "--home", home).out
 

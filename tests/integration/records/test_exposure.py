@@ -199,9 +199,9 @@ def test_each_step_is_answered_for_with_its_certificate(history: Engine) -> None
     with begin_snapshot(history) as connection:
         steps = certificates.certificates_between(connection, "mosi", 1, 3)
         assert [(step.parent_version, step.version) for step in steps] == [(1, 2), (2, 3)]
-        assert [step.certificate and step.certificate.id for step in steps] == ["certificate 2", "certificate 3"]
+        assert [[found.id for found in step.certificates] for step in steps] == [["certificate 2"], ["certificate 3"]]
         (step,) = certificates.certificates_between(connection, "mosi", 2, 3)
-        assert step.certificate == certificates.get(connection, "certificate 3")
+        assert step.certificates == (certificates.get(connection, "certificate 3"),)
         assert certificates.certificates_between(connection, "mosi", 2, 2) == ()
 
 
@@ -209,7 +209,7 @@ def test_a_step_without_a_deletion_has_no_certificate(history: Engine, now: date
     with begin_locked(history) as connection:
         register(connection, "mosi", 4, "D''", now)
         (step,) = certificates.certificates_between(connection, "mosi", 3, 4)
-    assert step.certificate is None
+    assert step.certificates == ()
 
 
 @pytest.mark.parametrize(("before", "after"), [(3, 1), (1, 9), (0, 2)])
