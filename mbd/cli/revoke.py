@@ -47,6 +47,7 @@ def revoke(
         from mbd.workflow import filing, revocation
         from mbd.workflow.system import open_system
 
+        batch: dict[str, list[Any]] = {}
         with open_system(settings_for(home), create=False) as system:
             with out.stages() as stages, _hint_at_unfinished(system):
 
@@ -57,8 +58,11 @@ def revoke(
                     results = revocation.resume(system, on_step=on_step)
                 elif file is not None:
                     asked = _requests_in(system, file)
-                    batch = revocation.revoke_batch(system, asked, regime=regime, on_step=on_step)
-                    results = [result for each in batch for result in each]
+                    wanted = [[(person, m) for m in modalities] for person, modalities in asked.items()]
+                    batch = dict(
+                        zip(asked, revocation.revoke_batch(system, wanted, regime=regime, on_step=on_step), strict=True)
+                    )
+                    results = [result for each in batch.values() for result in each]
                 else:
                     people = [EVERYONE] if everyone else subject or []
                     pairs = {(p, m) for p in people for m in modality or filing.channels_of(system, p)}
@@ -67,6 +71,9 @@ def revoke(
         out.result = {"results": [result_json(result) for result in results], "trusted_root": str(trusted_root)}
         if resume and not results:
             out.say("Nothing was interrupted.")
+        if file is not None:
+            _show_batch(out, batch)
+            return
         for result in results:
             show_result(out, result)
             out.command(
@@ -76,6 +83,11 @@ def revoke(
 
 def show_result(out: Output, result: Any) -> None:
     """What happened to one line, for people."""
+    _show_version(out, result)
+    out.unbroken("  Certificate", result.bundle)
+
+
+def _show_version(out: Output, result: Any) -> None:
     out.say(f"Model line '{result.line}' is now version {result.version}.")
     outcome = result.outcome
     if outcome is not None:
@@ -89,7 +101,6 @@ def show_result(out: Output, result: Any) -> None:
         ):
             if patterns:
                 out.item(f"heads {what}: {' '.join(map(pattern_name, patterns))}")
-    out.unbroken("  Certificate", result.bundle)
 
 
 def _guarantee(outcome: Any) -> str:
@@ -132,8 +143,27 @@ def result_json(result: Any) -> dict[str, Any]:
     }
 
 
-def _requests_in(system: Any, file: Path) -> list[frozenset[tuple[str, Modality]]]:
-    """One request for each person in a file, in the order of their first lines."""
+def _show_batch(out: Output, batch: dict[str, list[Any]]) -> None:
+    """What happened to each line once, and each person's certificates."""
+    lines = {result.line: result for results in batch.values() for result in results}
+    for result in lines.values():
+        _show_version(out, result)
+    rows = [(who, each.line, each.version, each.certificate) for who, results in batch.items() for each in results]
+    out.table(
+        f"{len(batch)} requests, one deletion for each model line",
+        ["subject", "line", "version", "certificate"],
+        [
+            (who, result.line, result.version, result.certificate)
+            for who, results in batch.items()
+            for result in results
+        ],
+    )
+    if lines:
+        out.unbroken("Certificates are in", next(iter(lines.values())).folder.parent)
+
+
+def _requests_in(system: Any, file: Path) -> dict[str, set[Modality]]:
+    """What each person in a file asks for, in the order of their first lines."""
     from mbd.cohort.importers.files import read_csv
     from mbd.workflow import filing
 
@@ -149,7 +179,7 @@ def _requests_in(system: Any, file: Path) -> list[frozenset[tuple[str, Modality]
         wanted |= {parse_modality(named)} if named else set(filing.channels_of(system, person))
     if not asked:
         raise CohortError(f"{file} asks for nothing.", remedy="give one line for each person and modality")
-    return [frozenset((person, modality) for modality in wanted) for person, wanted in asked.items()]
+    return asked
 
 
 def _check_usage(

@@ -73,6 +73,44 @@ def test_the_certificate_verifies_by_the_command_that_is_printed(home, people, m
     assert mbd(*arguments).code == 0
 
 
+def test_a_file_of_requests_is_one_deletion_and_a_certificate_each(home, people, mbd, tmp_path):
+    file = tmp_path / "requests.csv"
+    file.write_text(f"subject,modality\n{people[0]},audio\n{people[1]},\n{people[0]},text\n")
+    done = mbd("revoke", "--file", file, "--home", home, "--json")
+    assert done.code == 0, done.out
+    results = done.json["results"]
+    assert [result["version"] for result in results] == [3, 3]
+    assert len({result["certificate"] for result in results}) == 2
+    for result in results:
+        verify = ("certificate", "verify", result["bundle"], "--trusted-root", done.json["trusted_root"], "--json")
+        assert mbd(*verify).json["valid"]
+        assert mbd("certificate", "replay", result["bundle"], "--home", home).code == 0
+    versions = mbd("lineage", "--home", home, "--json").json["versions"]
+    assert set(versions[-1]["certificates"]) == {result["certificate"] for result in results}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("subject,modality\n", "asks for nothing"),
+        ("subject,modality\n,audio\n", "line 2"),
+        ("subject,modality\n*,audio\n", "--everyone"),
+        ("subject,modality\nsynthetic-040,voice\n", "not a modality"),
+        ("subject\nsynthetic-040\n", "modality"),
+        ("subject,modality\nnobody,audio\n", "nobody"),
+    ],
+)
+def test_a_bad_file_of_requests_is_refused_and_changes_nothing(home, mbd, tmp_path, text, message):
+    file = tmp_path / "requests.csv"
+    file.write_text(text)
+    before = mbd("lineage", "--home", home, "--json").json
+    done = mbd("revoke", "--file", file, "--home", home, "--json")
+    assert done.code == 1
+    error = done.json["error"]
+    assert message in error["message"] + error["remedy"]
+    assert mbd("lineage", "--home", home, "--json").json == before
+
+
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [
@@ -125,6 +163,8 @@ def test_resuming_with_nothing_to_do_is_no_error(home, mbd):
         ("--subject", "a", "--modality", "voice"),
         ("--subject", "a", "--regime", "two words"),
         ("--resume", "--subject", "a"),
+        ("--file", __file__, "--subject", "a"),
+        ("--file", __file__, "--resume"),
         ("--subject",),
         ("--unknown",),
         ("a",),
