@@ -152,11 +152,7 @@ def _show_batch(out: Output, batch: dict[str, list[Any]]) -> None:
     out.table(
         f"{len(batch)} requests, one deletion for each model line",
         ["subject", "line", "version", "certificate"],
-        [
-            (who, result.line, result.version, result.certificate)
-            for who, results in batch.items()
-            for result in results
-        ],
+        rows,
     )
     if lines:
         out.unbroken("Certificates are in", next(iter(lines.values())).folder.parent)
