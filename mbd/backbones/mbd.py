@@ -170,7 +170,7 @@ class MissingByDesign(Backbone):
             for m in self.interface.channels
         }
         complete = [
-            torch.where(present[m][:, None], encoded[m], self._generate(m, encoded)) for m in self.interface.channels
+            torch.where(present[m][:, None], encoded[m], self.generate(m, encoded)) for m in self.interface.channels
         ]
         flags = torch.stack(list(present.values()), dim=1).to(complete[0].dtype)
         residual_BD = torch.stack(complete).mean(dim=0)
@@ -185,7 +185,7 @@ class MissingByDesign(Backbone):
         x_BD: Tensor = self.encoders[modality.value](features_BTF, observed_BT)
         return torch.where(present_B[:, None], x_BD, 0.0)
 
-    def _generate(self, modality: Modality, encoded: Mapping[Modality, Tensor]) -> Tensor:
+    def generate(self, modality: Modality, encoded: Mapping[Modality, Tensor]) -> Tensor:
         """X_hat^m = G_m(X^others, P^m) [B,D]; a missing other is zero."""
         others = [x_BD for other, x_BD in encoded.items() if other != modality]
         property_P = self.properties[modality.value]
@@ -218,7 +218,7 @@ class MissingByDesign(Backbone):
         has_B = present_BM[:, _COLUMN[modality]]
         has_other_B = has_B & (present_BM[:, [_COLUMN[m] for m in self.interface.channels]].sum(dim=1) > 1)
         x_BD = output.per_modality[modality]
-        generated_BD = self._generate(modality, output.per_modality)
+        generated_BD = self.generate(modality, output.per_modality)
 
         sigma_BP, mu_BP = self.decompose[name](x_BD).chunk(2, dim=1)
         mean_P = (mu_BP * has_B[:, None]).sum(dim=0) / has_B.sum().clamp(min=1)
@@ -239,6 +239,13 @@ class MissingByDesign(Backbone):
             return sigma_BP.sum() * 0.0
         similarity_BB = f.normalize(translated_BP, dim=1) @ f.normalize(sigma_BP, dim=1).T
         return f.cross_entropy(similarity_BB / self.options.temperature, torch.arange(len(sigma_BP)))
+
+    def synthesis(self, modality: Modality) -> tuple[str, ...]:
+        """The names of P^m and of all parameters of G_m, DE_m (with recomposition) and B_m: what can make up X^m."""
+        parts = ("generators", "decompose", "recompose", "back_translate")
+        towers = tuple(f"{part}.{modality.value}." for part in parts)
+        own = {f"properties.{modality.value}"}
+        return tuple(name for name, _ in self.named_parameters() if name in own or name.startswith(towers))
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """One group a channel, one for all P^m at their own rate, one shared."""

@@ -1,8 +1,10 @@
-"""Which rows a run may look at: public ones, and no others. It knows no network.
+"""Which rows a run may look at: public ones, and others only when the caller names them. It knows no network.
 
-A cohort is cut down to these rows before anything reads a feature, so a revocable row cannot shape weights, constants,
+A cohort is cut down to these rows before anything reads a feature, so no other row can shape weights, constants,
 the choice of an epoch or a digest.
 """
+
+from collections.abc import Collection
 
 import numpy as np
 
@@ -26,6 +28,22 @@ def public_rows(cohort: Cohort) -> tuple[Cohort, Cohort]:
                 remedy="put some consenting subjects into the public partition, in both the train and the valid split",
             )
     return train, valid
+
+
+def training_rows(cohort: Cohort, partitions: Collection[Partition]) -> Cohort:
+    """The training rows of these partitions, in the cohort's order.
+
+    Raises:
+        TrainingError: there is none.
+    """
+    train = cohort.where(split=Split.TRAIN)
+    named = train.select([i for i, row in enumerate(train.rows) if row.partition in partitions])
+    if not len(named):
+        raise TrainingError(
+            f"Cohort '{cohort.name}' has no training rows in the partitions {sorted(map(str, partitions))}.",
+            remedy="name a partition that has training rows",
+        )
+    return named
 
 
 def data_digest(*parts: Cohort) -> str:

@@ -5,7 +5,7 @@ the random numbers of an epoch come from the seed and its index alone. The calle
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +18,12 @@ from mbd.backbones.base import Backbone, Interface
 from mbd.backbones.weights import weights_digest
 from mbd.backbones.zoo import build
 from mbd.cohort.batch import Batch, make_batch
-from mbd.cohort.cohort import Cohort
+from mbd.cohort.cohort import Cohort, Partition
 from mbd.cohort.modality import pattern_name
 from mbd.errors import TrainingError
 from mbd.hashing import json_digest
 from mbd.training.checkpoint import CheckpointFile, Progress, State
-from mbd.training.data import data_digest, public_rows
+from mbd.training.data import data_digest, public_rows, training_rows
 from mbd.training.masking import as_columns, draw_patterns
 from mbd.training.recipe import Recipe
 from mbd.training.transcript import Epoch, Transcript
@@ -47,6 +47,7 @@ def train(
     cohort: Cohort,
     *,
     seed: int,
+    partitions: Collection[Partition] = (Partition.PUBLIC,),
     manifest_root: str | None = None,
     on_progress: OnProgress | None = None,
     checkpoint_dir: Path | None = None,
@@ -56,8 +57,10 @@ def train(
 
     Args:
         recipe: what to train, and how.
-        cohort: may hold revocable and test rows; they are never read.
+        cohort: may hold revocable and test rows; they are never read, unless ``partitions`` names them.
         seed: of everything random.
+        partitions: whose training rows shape weights and constants. A backbone that was trained on revocable rows is
+            entangled. The epoch is chosen on public rows, whatever is named here.
         manifest_root: Merkle root of the cohort's manifest (hex), for the transcript.
         on_progress: told about each epoch.
         checkpoint_dir: where to keep one checkpoint file, so that a killed run can go on; it is removed at the end.
@@ -66,8 +69,9 @@ def train(
     Raises:
         TrainingError: no public rows, an unknown backbone, another run's checkpoint, or losses that are not finite.
     """
-    training_rows, validation_rows = public_rows(cohort)
-    digest = data_digest(training_rows, validation_rows)
+    _, selection = public_rows(cohort)
+    training = training_rows(cohort, partitions)
+    digest = data_digest(training, selection)
     identity = {"recipe": recipe.digest, "data": digest, "seed": str(seed), **_versions()}
     checkpoint = CheckpointFile(checkpoint_dir, identity) if checkpoint_dir else None
     if checkpoint and not resume:
@@ -76,8 +80,8 @@ def train(
     with _own_randomness(recipe.threads):
         torch.manual_seed(_derived_seed(seed, "initial weights"))
         backbone = build(recipe.backbone, Interface.of(cohort), recipe.options)
-        backbone.standardiser.fit(training_rows)
-        run = _Run(recipe, seed, backbone, training_rows, validation_rows)
+        backbone.standardiser.fit(training)
+        run = _Run(recipe, seed, backbone, training, selection)
         if checkpoint and (progress := checkpoint.read()):
             run.restore(progress)
         while run.goes_on:
@@ -97,7 +101,7 @@ def train(
         manifest_root=manifest_root,
         seed=seed,
         versions=_versions(),
-        rows={"train": len(training_rows), "valid": len(validation_rows)},
+        rows=_row_counts(training, selection),
         curve=tuple(run.curve),
         chosen_epoch=run.best_epoch,
         weights_digest=weights_digest(backbone),
@@ -134,12 +138,12 @@ class _Run:
         for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
             group["lr"] = rate * cosine
         losses = self._optimise()
-        validation = _validate(self.backbone, self.validation)
+        validation = validation_losses(self.backbone, self.validation)
         epoch = Epoch(losses=losses, validation=validation, score=float(np.mean(list(validation.values()))))
         if not math.isfinite(epoch.score):
             raise TrainingError(
                 f"Training diverged: the validation loss of epoch {index} is {epoch.score}.",
-                remedy="lower the recipe's learning rate, or look for extreme feature values in the public rows",
+                remedy="lower the recipe's learning rate, or look for extreme feature values in the rows",
             )
         self.curve.append(epoch)
         if self.best_epoch < 0 or epoch.score < self.curve[self.best_epoch].score:
@@ -184,6 +188,13 @@ class _Run:
         self.curve = [Epoch(**epoch) for epoch in progress.curve]
 
 
+def _row_counts(training: Cohort, selection: Cohort) -> dict[str, int]:
+    """How many rows trained and selected; ``revocable`` is there only when some of those that trained were."""
+    revocable = sum(row.partition is Partition.REVOCABLE for row in training.rows)
+    counts = {"train": len(training), "valid": len(selection)}
+    return {**counts, "revocable": revocable} if revocable else counts
+
+
 def _named_state(optimiser: torch.optim.Optimizer) -> State:
     """An optimiser's tensors by parameter number and name: safetensors knows no nesting."""
     state = optimiser.state_dict()["state"]
@@ -199,7 +210,7 @@ def _restore_state(optimiser: torch.optim.Optimizer, named: State) -> None:
     optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
 
 
-def _validate(backbone: Backbone, rows: Cohort) -> dict[str, float]:
+def validation_losses(backbone: Backbone, rows: Cohort) -> dict[str, float]:
     """The task loss for each availability pattern, over the rows that have all its channels, masked to them."""
     backbone.eval()
     scores = {}

@@ -34,7 +34,9 @@ class Transcript:
         manifest_root: Merkle root of the cohort's manifest (hex), or None for a run outside of any.
         seed: of initial weights, order, masks and dropout.
         versions: of the libraries whose arithmetic made the weights.
-        rows: how many public rows trained and selected; no other row was read.
+        rows: how many rows trained and selected, and how many of those that trained were ``revocable``, if any; no
+            other row was read. With revocable rows the backbone is entangled, and digests in here, which have no salt,
+            would confirm a guess at a row that is withdrawn later: such a transcript is not for publication.
         curve: one entry an epoch.
         chosen_epoch: index into ``curve`` of the weights kept.
         weights_digest: of those weights.

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from mbd.backbones.standardiser import Standardiser
 from mbd.backbones.tensorfile import read_tensors
 from mbd.backbones.weights import weights_digest
 from mbd.cohort.cohort import Partition, Split
@@ -78,6 +79,40 @@ def test_revocable_and_test_rows_are_never_read(cohort, recipe):
 def test_a_cohort_without_revocable_rows_gives_the_same_weights(cohort, recipe):
     public = cohort.where(partition=Partition.PUBLIC)
     assert train(recipe, cohort, seed=0).transcript.digest == train(recipe, public, seed=0).transcript.digest
+
+
+def test_revocable_rows_train_only_when_they_are_named_and_never_select(cohort, recipe):
+    public = train(recipe, cohort, seed=0).transcript
+    entangled = train(recipe, cohort, seed=0, partitions=tuple(Partition)).transcript
+    training = cohort.where(split=Split.TRAIN)
+    revocable = len(training.where(partition=Partition.REVOCABLE))
+    assert entangled.rows == {"train": len(training), "valid": public.rows["valid"], "revocable": revocable}
+    assert set(public.rows) == {"train", "valid"}
+    assert entangled.weights_digest != public.weights_digest
+    only = train(recipe, cohort, seed=0, partitions=(Partition.REVOCABLE,)).transcript
+    assert only.rows == {"train": revocable, "valid": public.rows["valid"], "revocable": revocable}
+
+
+def test_constants_of_an_entangled_backbone_come_from_all_its_training_rows(cohort, recipe):
+    backbone = train(replace(recipe, epochs=1), cohort, seed=0, partitions=tuple(Partition)).backbone
+    reference = Standardiser({m: s.dim for m, s in backbone.interface.channels.items()}, 1)
+    reference.fit(cohort.where(split=Split.TRAIN))
+    constants = backbone.standardiser.state_dict()
+    assert all(torch.equal(constants[name], constant) for name, constant in reference.state_dict().items())
+
+
+def test_test_rows_are_not_read_by_an_entangled_run_either(cohort, recipe):
+    one, without = (
+        train(replace(recipe, epochs=1), rows, seed=0, partitions=tuple(Partition)).transcript
+        for rows in (cohort, cohort.select([i for i, row in enumerate(cohort.rows) if row.split is not Split.TEST]))
+    )
+    assert one.to_bytes() == without.to_bytes()
+
+
+def test_partitions_without_training_rows_are_refused(cohort, recipe):
+    public = cohort.where(partition=Partition.PUBLIC)
+    with pytest.raises(TrainingError, match=r"has no training rows in the partitions \['revocable'\]"):
+        train(recipe, public, seed=0, partitions=(Partition.REVOCABLE,))
 
 
 def test_each_public_training_row_shapes_the_weights(cohort, recipe):
