@@ -4,8 +4,8 @@
     python -m benchmarks.real_cohorts mosi
 
 Each writes ``benchmarks/results/<cohort>.json``, from which ``python -m benchmarks.readme`` makes the README's tables.
-Both methods see the same training rows and features. Weights and penalties are chosen on public people; docs/log.md
-says what the rule that chooses them had seen.
+All methods see the same training rows and features. Weights and penalties are chosen on public people, and what chooses
+them on held-out training people (`benchmarks.selection`): over all runs, or by each run for itself.
 """
 
 import json
@@ -13,24 +13,25 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from rich.progress import Progress
 
+from benchmarks.cohorts import RESULTS, cohorts, runs
 from benchmarks.ridge import complete_rows, ridge_predictions
+from benchmarks.selection import chosen
 from certs.verification import verify
 from mbd.cohort.cohort import EVERYONE, Cohort, Partition, Split
-from mbd.cohort.importers.mosi import mosi
-from mbd.cohort.importers.ravdess import ravdess, ravdess_fold
 from mbd.cohort.modality import Modality, pattern_name
 from mbd.deletion.comparator import compare, refit
 from mbd.deletion.outcome import Revocation
 from mbd.lattice.fit import fit_lattice
 from mbd.lattice.model import load_model
 from mbd.lattice.release import ReleasePolicy
+from mbd.lattice.selection import PenaltyRule
 from mbd.metrics.sentiment import evaluate
 from mbd.privacy.noise import NoiseSource
 from mbd.settings import Settings
@@ -42,37 +43,51 @@ from mbd.workflow.revocation import revoke
 from mbd.workflow.system import open_system, utc_now
 from mbd.workflow.training import train_line
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-RESULTS = Path(__file__).with_name("results")
-SEEDS, FOLDS, WITHDRAWALS = 5, 6, 5
+WITHDRAWALS = 5
 NOISE = NoiseSource(b"a benchmark's noise is no secret")
 
 
-def cohorts(name: str) -> Iterator[tuple[int, int, Cohort]]:
-    """(seed, fold, cohort): six folds of actors a seed, or the official split with another draw of public videos."""
-    for seed in range(SEEDS):
-        if name == "mosi":
-            yield seed, 0, mosi(DATA / "mosi", seed=seed)
-        else:
-            for fold in range(FOLDS):
-                yield seed, fold, ravdess(DATA / "ravdess", **ravdess_fold(seed, fold))
+def accuracy_run(name: str, cohort: Cohort, seed: int, variant: tuple[Recipe, PenaltyRule]) -> dict[str, Any]:
+    """Metrics for each pattern on the test rows that have all of its channels.
 
-
-def accuracy_run(cohort: Cohort, recipe: Recipe, seed: int) -> dict[str, Any]:
-    """Metrics of both methods for each pattern, on the test rows that have all of its channels."""
-    backbone = train(recipe, cohort, seed=seed).backbone
-    model = fit_lattice(
-        backbone, cohort, policy=ReleasePolicy(), noise=NOISE, purpose=f"benchmark/{seed}", salt=bytes(32)
-    )
+    ``lattice`` is what `mbd train` does unasked, ``run by run`` the variant that this run's own training people chose.
+    """
+    variants = {"lattice": (shipped(name), PenaltyRule()), "run by run": variant}
+    distinct = {recipe.digest: recipe for recipe, _ in variants.values()}
+    backbones = {digest: train(recipe, cohort, seed=seed).backbone for digest, recipe in distinct.items()}
+    models = {
+        method: fit_lattice(
+            backbones[recipe.digest],
+            cohort,
+            policy=ReleasePolicy(),
+            noise=NOISE,
+            purpose=f"benchmark/{seed}",
+            salt=bytes(32),
+            rule=rule,
+        )
+        for method, (recipe, rule) in variants.items()
+    }
     patterns = {}
     for pattern in cohort.patterns:
         rows = complete_rows(cohort, pattern)
         patterns[pattern_name(pattern)] = {
             "rows": len(rows),
-            "lattice": evaluate(rows.targets, model.predict(rows).outputs_NK, cohort.task),
             "ridge": evaluate(rows.targets, ridge_predictions(cohort, pattern, rows), cohort.task),
+            **{m: evaluate(rows.targets, model.predict(rows).outputs_NK, cohort.task) for m, model in models.items()},
         }
-    return {"patterns": patterns, "penalties": dict(model.layout.penalties), "rows": model.statistics.rows}
+    return {
+        "patterns": patterns,
+        "penalties": {method: dict(model.layout.penalties) for method, model in models.items()},
+        "rule": asdict(variant[1]),
+        "recipe": variant[0].digest,
+        "rows": models["lattice"].statistics.rows,
+    }
+
+
+def shipped(name: str) -> Recipe:
+    """The recipe that we ship for a cohort."""
+    recipe: Recipe = getattr(recipes, name)()
+    return recipe
 
 
 def withdrawals(cohort: Cohort, recipe: Recipe, step: Any) -> list[dict[str, Any]]:
@@ -118,23 +133,23 @@ def withdrawals(cohort: Cohort, recipe: Recipe, step: Any) -> list[dict[str, Any
 
 def main(name: str) -> None:
     """Run one cohort and write its results."""
-    recipe: Recipe = getattr(recipes, name)()
-    total = SEEDS * (1 if name == "mosi" else FOLDS)
+    variants = chosen(name)
     with Progress() as progress:
-        bar = progress.add_task(f"{name}: accuracy", total=total)
-        runs = []
+        bar = progress.add_task(f"{name}: accuracy", total=runs(name))
+        found = []
         for seed, fold, cohort in cohorts(name):
-            runs.append({"seed": seed, "fold": fold, **accuracy_run(cohort, recipe, seed)})
+            run = accuracy_run(name, cohort, seed, variants[seed, fold])
+            found.append({"seed": seed, "fold": fold, **run})
             progress.advance(bar)
         bar = progress.add_task(f"{name}: withdrawals", total=WITHDRAWALS + 1)
         _, _, first = next(cohorts(name))
-        story = withdrawals(first, recipe, lambda: progress.advance(bar))
+        story = withdrawals(first, shipped(name), lambda: progress.advance(bar))
     environment = {"python": platform.python_version(), "torch": metadata.version("torch").partition("+")[0]}
     result = {
         "cohort": name,
-        "recipe": recipe.to_json(),
+        "shipped": shipped(name).to_json(),
         "environment": environment,
-        "runs": runs,
+        "runs": found,
         "withdrawals": story,
     }
     RESULTS.mkdir(exist_ok=True)

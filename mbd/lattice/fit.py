@@ -8,7 +8,7 @@ from mbd.cohort.cohort import Cohort, Partition, Split
 from mbd.lattice.featurizer import Featurizer
 from mbd.lattice.model import LatticeModel
 from mbd.lattice.release import ReleasePolicy, release_heads
-from mbd.lattice.selection import select_penalties
+from mbd.lattice.selection import PenaltyRule, select_penalties
 from mbd.privacy.noise import NoiseSource
 
 
@@ -25,6 +25,7 @@ def fit_lattice(
     noise: NoiseSource,
     purpose: str,
     salt: bytes,
+    rule: PenaltyRule | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> LatticeModel:
     """Constants and penalties from public rows, exact statistics of all training rows, released heads.
@@ -36,10 +37,11 @@ def fit_lattice(
         noise: the committed stream.
         purpose: binds the noise to this occasion.
         salt: 32 fresh random bytes, for the statistics' commitment.
+        rule: how penalties are chosen; None is the rule that we ship.
         on_progress: called with the finished fraction.
     """
     public = cohort.where(partition=Partition.PUBLIC, split=Split.TRAIN)
-    featurizer = select_penalties(Featurizer.fit(backbone, public), cohort, on_progress=on_progress)
+    featurizer = select_penalties(Featurizer.fit(backbone, public), cohort, rule=rule, on_progress=on_progress)
     statistics = featurizer.statistics(training_rows(cohort))
     patterns = featurizer.layout.patterns
     policy = replace(policy, heads=len(patterns))

@@ -1,19 +1,24 @@
 """Penalties chosen on public people only. It never sees a revocable row, so the choice is a public constant.
 
-- A channel itself ("raw") takes the penalty with which its own head, made of nothing else, has the least squared error
-  on public people whom it was not fitted on (four-fold cross-validation over public training and validation people).
-- An embedding takes ten times the smallest penalty among its channels. It is not chosen by error: the backbone was
-  trained on the public training rows, so there the embedding looks better than it is (docs/log.md).
+- A channel itself ("raw") takes the penalty with the least squared error on public people whom a head was not fitted on
+  (four-fold cross-validation over public training and validation people).
+- An embedding takes a multiple of the smallest penalty among its channels. The backbone was trained on the public
+  training rows, so there the embedding looks better than it is: its penalty is not chosen by error on them.
+
+Legend: N rows, D coordinates, K outputs.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
 from mbd.cohort.cohort import Cohort, Partition, Split
-from mbd.cohort.modality import Modality, parse_pattern
+from mbd.cohort.modality import Modality, ModalitySet, parse_pattern
 from mbd.errors import CohortError
 from mbd.lattice.featurizer import Featurizer
 from mbd.lattice.layout import INDICATOR_PENALTY, Layout
@@ -22,14 +27,30 @@ from mbd.lattice.statistics import Statistics
 FloatArray = NDArray[np.float64]
 
 PENALTIES = tuple(10.0 ** (quarter / 4) for quarter in range(2, 15))
-EMBEDDING_RATIO = 10.0
+RATIOS = (1.0, 3.0, 10.0, 30.0, 100.0)
 FOLDS = 4
 
 
-def select_penalties(
-    featurizer: Featurizer, cohort: Cohort, *, on_progress: Callable[[float], None] | None = None
-) -> Featurizer:
-    """The same featurizer with one penalty per group, chosen on the public partition.
+@dataclass(frozen=True)
+class PenaltyRule:
+    """How penalties are chosen from errors on public people. `benchmarks.selection` found the default (docs/log.md).
+
+    Attributes:
+        raw: whose errors count for a channel itself: of its ``own`` head; of every channel's own head, for one penalty
+            that all channels ``share``; or of the heads of all availability ``patterns``, for one penalty likewise.
+            Where several count, each is relative to its least.
+        step: penalties a decade, 4 or 2.
+        ratio: an embedding's penalty over the smallest of its channels; None takes the one of `RATIOS` that is best on
+            public validation people.
+    """
+
+    raw: Literal["own", "shared", "patterns"] = "own"
+    step: Literal[4, 2] = 4
+    ratio: float | None = 10.0
+
+
+class PublicErrors:
+    """What every rule judges by, for one featurizer.
 
     Args:
         featurizer: fitted on public rows.
@@ -39,26 +60,86 @@ def select_penalties(
     Raises:
         CohortError: there are fewer public people than folds.
     """
-    rows = cohort.where(partition=Partition.PUBLIC)
-    rows = rows.select([i for i, row in enumerate(rows.rows) if row.split is not Split.TEST])
-    if len(rows.subjects) < FOLDS:
-        raise CohortError(
-            f"Penalties are chosen by {FOLDS}-fold cross-validation over public people, and there are "
-            f"{len(rows.subjects)}.",
-            remedy=f"put at least {FOLDS} people into the public partition",
-        )
-    layout = featurizer.layout
-    raw = {}
-    for done, modality in enumerate(layout.modalities, start=1):
-        raw[modality] = PENALTIES[int(np.argmin(held_out_errors(featurizer, rows, {modality})))]
-        if on_progress:
-            on_progress(done / len(layout.modalities))
-    penalties = {}
-    for group in layout.groups:
-        name, kind = group.split(".")
-        smallest = min(raw[modality] for modality in parse_pattern(name))
-        penalties[group] = smallest if kind == "raw" else EMBEDDING_RATIO * smallest
-    return featurizer.with_layout(Layout(layout.raw_widths, layout.embedding, penalties))
+
+    def __init__(
+        self, featurizer: Featurizer, cohort: Cohort, *, on_progress: Callable[[float], None] | None = None
+    ) -> None:
+        public = cohort.where(partition=Partition.PUBLIC)
+        rows = public.select([i for i, row in enumerate(public.rows) if row.split is not Split.TEST])
+        if len(rows.subjects) < FOLDS:
+            raise CohortError(
+                f"Penalties are chosen by {FOLDS}-fold cross-validation over public people, and there are "
+                f"{len(rows.subjects)}.",
+                remedy=f"put at least {FOLDS} people into the public partition",
+            )
+        self.featurizer = featurizer
+        self.rows = rows
+        self._raw: dict[ModalitySet, FloatArray] = {}
+        modalities = featurizer.layout.modalities
+        for done, modality in enumerate(modalities, start=1):
+            self.raw(frozenset({modality}))
+            if on_progress:
+                on_progress(done / len(modalities))
+
+    def raw(self, pattern: ModalitySet) -> FloatArray:
+        """`held_out_errors` of a pattern's channels, measured once."""
+        if pattern not in self._raw:
+            self._raw[pattern] = held_out_errors(self.featurizer, self.rows, pattern)
+        return self._raw[pattern]
+
+    @cached_property
+    def known(self) -> Statistics:
+        """The statistics of the public training rows."""
+        return self.featurizer.statistics(self.rows.where(split=Split.TRAIN))
+
+    def choose(self, rule: PenaltyRule) -> Featurizer:
+        """The same featurizer with one penalty per group."""
+        if rule.ratio is not None:
+            return self._with(rule, rule.ratio)
+        return min((self._with(rule, ratio) for ratio in RATIOS), key=self._validation_error)
+
+    def _with(self, rule: PenaltyRule, ratio: float) -> Featurizer:
+        layout = self.featurizer.layout
+        raw = {modality: self._raw_penalty(rule, modality) for modality in layout.modalities}
+        penalties = {}
+        for group in layout.groups:
+            name, kind = group.split(".")
+            smallest = min(raw[modality] for modality in parse_pattern(name))
+            penalties[group] = smallest if kind == "raw" else ratio * smallest
+        return self.featurizer.with_layout(Layout(layout.raw_widths, layout.embedding, penalties))
+
+    def _raw_penalty(self, rule: PenaltyRule, modality: Modality) -> float:
+        judges: Sequence[ModalitySet] = {
+            "own": [frozenset({modality})],
+            "shared": [frozenset({each}) for each in self.featurizer.layout.modalities],
+            "patterns": self.featurizer.layout.patterns,
+        }[rule.raw]
+        stride = 4 // rule.step
+        error = sum(self.raw(pattern) / self.raw(pattern).min() for pattern in judges)
+        return float(PENALTIES[::stride][int(np.argmin(np.asarray(error)[::stride]))])
+
+    def _validation_error(self, featurizer: Featurizer) -> float:
+        """Squared error on public validation people over their spread, summed over the patterns that they have."""
+        unseen, total = self.rows.where(split=Split.VALID), 0.0
+        for pattern in featurizer.layout.patterns:
+            having = [i for i in range(len(unseen)) if pattern <= unseen.present(i)]
+            rows = unseen.select(having).restrict(pattern)
+            spread = ((rows.targets - rows.targets.mean(axis=0)) ** 2).sum() if having else 0.0
+            if spread:
+                outputs_NK = predict_without_noise(featurizer, self.known, pattern, rows)
+                total += float(((outputs_NK - rows.targets) ** 2).sum() / spread)
+        return total
+
+
+def select_penalties(
+    featurizer: Featurizer,
+    cohort: Cohort,
+    *,
+    rule: PenaltyRule | None = None,
+    on_progress: Callable[[float], None] | None = None,
+) -> Featurizer:
+    """The same featurizer with one penalty per group, chosen on the public partition; see `PublicErrors`."""
+    return PublicErrors(featurizer, cohort, on_progress=on_progress).choose(rule or PenaltyRule())
 
 
 def held_out_errors(featurizer: Featurizer, cohort: Cohort, channels: Collection[Modality]) -> FloatArray:
@@ -84,3 +165,14 @@ def held_out_errors(featurizer: Featurizer, cohort: Cohort, channels: Collection
             weights_DK = cho_solve(cho_factor(matrix_DD, lower=True), known.right_hand_side())
             errors[k] += ((unseen_ND @ weights_DK - target_NK) ** 2).sum()
     return errors
+
+
+def predict_without_noise(
+    featurizer: Featurizer, statistics: Statistics, pattern: ModalitySet, rows: Cohort
+) -> FloatArray:
+    """Outputs [N, K] of one pattern's head before any noise: for choosing on public people, never for release."""
+    at = featurizer.layout.coordinates(pattern)
+    matrix_DD = statistics.normal_matrix()[np.ix_(at, at)] + np.diag(featurizer.layout.penalty_D[at])
+    weights_DK = cho_solve(cho_factor(matrix_DD, lower=True), statistics.right_hand_side()[at])
+    phi_ND = featurizer.features(rows, range(len(rows)))[:, at] * 2.0**-featurizer.grid.feature_bits
+    return np.asarray(phi_ND @ weights_DK)

@@ -1,6 +1,7 @@
 """The recipes that we ship: a run is a Python function.
 
-Sizes and loss weights were chosen on public validation people and on held-out training people of the real cohorts.
+Sizes and loss weights were chosen on public validation people and on held-out training people of the real cohorts, and
+held against others on the latter by `benchmarks.selection`.
 """
 
 from mbd.training.recipe import Recipe
