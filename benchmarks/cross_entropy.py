@@ -1,6 +1,6 @@
 """Cross-entropy heads beside squared heads on RAVDESS validation people; test people are taken out first.
 
-    python -m benchmarks.cross_entropy
+    OMP_NUM_THREADS=1 python -m benchmarks.cross_entropy
 
 Both heads see the same features and the same training rows, without noise. The penalties are those that the line
 chooses for squared heads, times each of `FACTORS`, which were written down before the first run (never under 1).
@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from rich.progress import track
-from threadpoolctl import threadpool_limits
 
 from benchmarks.real_cohorts import DATA, FOLDS, RESULTS
 from mbd.cohort.cohort import Cohort, Partition, Split
@@ -77,8 +76,7 @@ def main() -> None:
         backbone = train(recipes.ravdess(), cohort, seed=seed).backbone
         public = cohort.where(partition=Partition.PUBLIC, split=Split.TRAIN)
         featurizer = select_penalties(Featurizer.fit(backbone, public), cohort)
-        with threadpool_limits(1):
-            patterns = {pattern_name(p): heads(featurizer, cohort, p) for p in featurizer.layout.patterns}
+        patterns = {pattern_name(p): heads(featurizer, cohort, p) for p in featurizer.layout.patterns}
         results.append({"seed": seed, "fold": fold, "patterns": patterns})
     (RESULTS / "cross-entropy-ravdess.json").write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
     for pattern in results[0]["patterns"]:

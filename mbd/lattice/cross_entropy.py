@@ -1,4 +1,4 @@
-"""Cross-entropy heads for classes: solve on the rows, then certify the gradient over all coordinates. It draws no noise.
+"""Cross-entropy heads: solve on the rows, then certify the gradient over all coordinates. It draws no noise.
 
     minimise  L(W) = sum_i CE(softmax(W^T phi_i), y_i) + 1/2 sum_k w_k^T Lambda w_k
     gradient  R(W) = sum_i phi_i (softmax(W^T phi_i) - y_i)^T + Lambda W
@@ -84,13 +84,14 @@ def solve_cross_entropy(
     objective = _Objective(phi_ND, target_NK, penalty_D)
     width, classes = phi_ND.shape[1], target_NK.shape[1]
     weights_DK = np.zeros((width, classes)) if start_DK is None else start_DK.copy()
+    residual_DK, bound = _bounded(*objective.gradient(weights_DK))
     candidates = 0
-    for step in range(_NEWTON_STEPS + 1):
-        residual_DK, bound = _bounded(*objective.gradient(weights_DK))
+    for _ in range(_NEWTON_STEPS):
         # Where less than half of the bound is gradient, the rest is rounding, and no step takes that away.
-        if bound <= tau or step == _NEWTON_STEPS or np.linalg.norm(residual_DK) < bound / 2:
+        if bound <= tau or np.linalg.norm(residual_DK) < bound / 2:
             break
         weights_DK, candidates = objective.newton(weights_DK, residual_DK, tau=tau), width
+        residual_DK, bound = _bounded(*objective.gradient(weights_DK))
     if not bound <= tau:
         raise NotCertifiedError(
             f"The residual over {len(phi_ND):,} rows is bounded by {bound:.3g}, above tau = {tau:g}.",
@@ -190,9 +191,9 @@ def _softmax(logit_NK: FloatArray) -> FloatArray:
 def _softmax_error(probability_TK: FloatArray, logit_size_TK: FloatArray, *, width: int) -> FloatArray:
     """A bound of |computed - true probability| in every entry.
 
-    The rounding of product, shift and exponential is a change theta of the logits (steps 1 to 3), which moves the log-odds
-    of a class by at most 2 theta and so its probability p by at most 2 theta e^(2 theta) p (1 - p), p at the changed
-    logits (step 4). Sum and division then err by a relative gamma_K.
+    The rounding of product, shift and exponential is a change theta of the logits (steps 1 to 3). It moves the log-odds
+    of a class by at most 2 theta, and so its probability by at most 2 theta e^(2 theta) p (1 - p) with p at the changed
+    logits. Sum and division err by a relative gamma_K (step 4).
     """
     theta_T1 = _gamma(width + 3) * logit_size_TK.max(axis=1, keepdims=True) + _EXP_ERROR
     of_the_division = _gamma(probability_TK.shape[1])
