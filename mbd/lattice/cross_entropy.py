@@ -125,7 +125,7 @@ class _Objective:
         pull_DK = self.penalty_D[:, None] * weights_DK
         gradient_DK += pull_DK
         rounding_DK += _gamma(1) * (np.abs(pull_DK) + np.abs(gradient_DK))  # step 7
-        terms = length + chunks + len(weights_DK) + 32
+        terms = length + chunks + sum(weights_DK.shape) + 32
         return gradient_DK, rounding_DK * (1 + 2 * terms * _UNIT_ROUNDOFF)  # step 8: the bound rounds too
 
     def newton(self, weights_DK: FloatArray, gradient_DK: FloatArray, *, tau: float) -> FloatArray:
