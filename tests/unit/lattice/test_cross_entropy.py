@@ -120,6 +120,14 @@ def test_the_bound_covers_the_true_error_at_the_minimiser(seed):
     assert norm <= 1
 
 
+def test_the_bound_covers_a_sum_whose_every_addition_rounds_the_same_way(monkeypatch):
+    monkeypatch.setattr(cross_entropy, "CHUNK_ROWS", 1)  # one third after the other, in this order
+    phi, target = np.ones((3000, 1)), np.repeat(np.eye(3)[:1], 3000, axis=0)
+    entries, norm = error_over_bound(phi, target, np.ones(1), np.zeros((1, 3)))
+    assert entries <= 1
+    assert norm <= 1
+
+
 def test_the_bound_is_no_more_than_a_few_hundred_times_the_true_error():
     phi, target, penalty, rng = problem(7, rows=200)
     entries, _ = error_over_bound(phi, target, penalty, rng.normal(size=(12, 4)))
