@@ -1,6 +1,7 @@
 """Wide systems go to conjugate gradients. `direct_width=0` makes small ones wide, so that every test is quick."""
 
 import logging
+import tracemalloc
 from fractions import Fraction
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy.stats import ortho_group
 
 from mbd.errors import NotCertifiedError
 from mbd.lattice.conjugate import conjugate_gradients, full_factor, on_coordinates, partial_factor
+from mbd.lattice.release import normal_equations
 from mbd.lattice.solve import residual, solve
 
 TAU = 1e-6
@@ -249,3 +251,28 @@ def test_the_blocked_bound_covers_the_true_residual_over_many_strips():
     spare = Fraction(bound) - Fraction(float(np.linalg.norm(computed)))
     assert sum(error * error for error in errors) <= spare**2
     assert sum(value * value for value in exact) <= Fraction(bound) ** 2
+
+
+@pytest.mark.parametrize(("direct_width", "most"), [(0, 0.5), (1500, 1.2)])
+def test_a_factor_holds_one_more_matrix_and_the_iteration_a_part_of_one(direct_width, most):
+    matrix = 5 * np.eye(1500) + np.eye(1500, k=1) + np.eye(1500, k=-1)
+    tracemalloc.start()
+    try:
+        iterations = solve(matrix, np.ones((1500, 1)), tau=TAU, direct_width=direct_width).iterations
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (iterations > 0) == (direct_width == 0)
+    assert peak <= most * matrix.nbytes
+
+
+def test_every_head_of_a_real_model_may_be_solved_by_the_iteration(random_cohort, fit_small):
+    model = fit_small(random_cohort(3, subjects=14, clips=4))
+    for pattern in model.layout.patterns:
+        matrix, moment = normal_equations(model.layout, model.statistics, pattern)
+        start = model.heads[pattern].weights_DK
+        iterated, direct = (
+            solve(matrix, moment, tau=TAU, start_DK=start, direct_width=width) for width in (0, len(matrix))
+        )
+        assert iterated.residual_bound <= TAU
+        assert np.linalg.norm(iterated.weights_DK - direct.weights_DK) <= 2 * TAU  # lambda_min is 1
