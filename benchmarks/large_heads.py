@@ -43,6 +43,7 @@ WIDTHS = (500, 2000, 5000, 10000, 20000)
 # Each case with its penalty, and the largest width it is measured at.
 CASES = {("dense", 100.0): 20000, ("dense", 10.0): 10000, ("blocks", 100.0): 20000, ("shared", 100.0): 5000}
 ROWS, WITHDRAWN, FACTORS, EXPERTS, CHUNK = 8000, 10, 1500, 20, 500
+RATIOS = (0.5, 1, 2, 5, 10, 20)
 REPEATS = {500: 5, 2000: 5, 5000: 3, 10000: 3, 20000: 1}
 RELEASED = "gradients, from the released weights"
 NOTHING = "gradients, from nothing"
@@ -190,7 +191,10 @@ def draw(measured: list[dict[str, Any]]) -> None:
         for name, colour in COLOURS.items():
             axis.plot(widths, [row["ways"][name]["times_faster"] for row in mine], "o-", color=colour, label=name)
         axis.axhline(1.0, color="#b8c4cc", linewidth=1)
-        axis.set(xscale="log", yscale="log", xlabel="coordinates")
+        axis.set(xscale="log", yscale="log", xlabel="coordinates", xlim=(WIDTHS[0] / 1.3, WIDTHS[-1] * 1.3))
+        axis.set_xticks(WIDTHS, [f"{width / 1000:g}k" for width in WIDTHS])
+        axis.set_yticks(RATIOS, [f"{ratio:g}" for ratio in RATIOS])
+        axis.minorticks_off()
         axis.set_title(f"{kind}, penalty {penalty:g}", fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("times faster than the full solve")
