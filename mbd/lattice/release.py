@@ -6,7 +6,7 @@ Source: docs/guarantees.md, Claim 3.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -167,7 +167,7 @@ def solve_head(
             f"On the release grid the residual is bounded by {bound:.3g}, above tau = {policy.tau:g}.",
             remedy="train the model line with a larger tau (MBD_TAU); nothing was released",
         )
-    return Solution(on_grid_DK, bound, found.candidates)
+    return replace(found, weights_DK=on_grid_DK, residual_bound=bound)
 
 
 def normal_equations(layout: Layout, statistics: Statistics, pattern: ModalitySet) -> tuple[FloatArray, FloatArray]:
