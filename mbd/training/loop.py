@@ -68,13 +68,13 @@ def train(
     """
     training_rows, validation_rows = public_rows(cohort)
     digest = data_digest(training_rows, validation_rows)
-    identity = {"recipe": recipe.digest, "data": digest, "seed": str(seed), **_versions()}
+    identity = {"recipe": recipe.digest, "data": digest, "seed": str(seed), **versions()}
     checkpoint = CheckpointFile(checkpoint_dir, identity) if checkpoint_dir else None
     if checkpoint and not resume:
         checkpoint.remove()
 
-    with _own_randomness(recipe.threads):
-        torch.manual_seed(_derived_seed(seed, "initial weights"))
+    with own_randomness(recipe.threads):
+        torch.manual_seed(derived_seed(seed, "initial weights"))
         backbone = build(recipe.backbone, Interface.of(cohort), recipe.options)
         backbone.standardiser.fit(training_rows)
         run = _Run(recipe, seed, backbone, training_rows, validation_rows)
@@ -96,7 +96,7 @@ def train(
         data_digest=digest,
         manifest_root=manifest_root,
         seed=seed,
-        versions=_versions(),
+        versions=versions(),
         rows={"train": len(training_rows), "valid": len(validation_rows)},
         curve=tuple(run.curve),
         chosen_epoch=run.best_epoch,
@@ -129,7 +129,7 @@ class _Run:
     def epoch(self) -> Epoch:
         """One pass over the training rows and one look at the validation rows."""
         index = len(self.curve)
-        torch.manual_seed(_derived_seed(self.seed, index))
+        torch.manual_seed(derived_seed(self.seed, index))
         cosine = 0.5 * (1 + math.cos(math.pi * index / self.recipe.epochs))
         for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
             group["lr"] = rate * cosine
@@ -220,7 +220,7 @@ def _validate(backbone: Backbone, rows: Cohort) -> dict[str, float]:
 
 
 @contextmanager
-def _own_randomness(threads: int) -> Iterator[None]:
+def own_randomness(threads: int) -> Iterator[None]:
     """Torch's generator and thread count for the run alone; both are given back."""
     threads_before = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
@@ -231,11 +231,11 @@ def _own_randomness(threads: int) -> Iterator[None]:
             torch.set_num_threads(threads_before)
 
 
-def _derived_seed(seed: int, purpose: int | str) -> int:
+def derived_seed(seed: int, purpose: int | str) -> int:
     """A 63-bit seed for one purpose."""
     return int(json_digest(["mbd training", seed, purpose])[:16], 16) >> 1
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     """The libraries whose arithmetic makes the weights."""
     return {"torch": str(torch.__version__), "numpy": np.__version__}
