@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from mbd.backbones.base import Backbone, Interface
 from mbd.backbones.tensorfile import read_tensors, write_tensors
@@ -17,9 +18,9 @@ from mbd.hashing import arrays_digest
 KIND = "mbd-backbone/1"
 
 
-def weights_digest(backbone: Backbone) -> str:
+def weights_digest(network: nn.Module) -> str:
     """SHA-256 (hex) over all parameters and buffers, standardisation included, bit for bit."""
-    return arrays_digest({name: tensor.numpy() for name, tensor in backbone.state_dict().items()})
+    return arrays_digest({name: tensor.numpy() for name, tensor in network.state_dict().items()})
 
 
 def save_backbone(backbone: Backbone, path: Path) -> str:

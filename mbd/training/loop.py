@@ -72,13 +72,13 @@ def train(
     _, selection = public_rows(cohort)
     training = training_rows(cohort, partitions)
     digest = data_digest(training, selection)
-    identity = {"recipe": recipe.digest, "data": digest, "seed": str(seed), **_versions()}
+    identity = {"recipe": recipe.digest, "data": digest, "seed": str(seed), **versions()}
     checkpoint = CheckpointFile(checkpoint_dir, identity) if checkpoint_dir else None
     if checkpoint and not resume:
         checkpoint.remove()
 
-    with _own_randomness(recipe.threads):
-        torch.manual_seed(_derived_seed(seed, "initial weights"))
+    with own_randomness(recipe.threads):
+        torch.manual_seed(derived_seed(seed, "initial weights"))
         backbone = build(recipe.backbone, Interface.of(cohort), recipe.options)
         backbone.standardiser.fit(training)
         run = _Run(recipe, seed, backbone, training, selection)
@@ -100,7 +100,7 @@ def train(
         data_digest=digest,
         manifest_root=manifest_root,
         seed=seed,
-        versions=_versions(),
+        versions=versions(),
         rows=_row_counts(training, selection),
         curve=tuple(run.curve),
         chosen_epoch=run.best_epoch,
@@ -133,7 +133,7 @@ class _Run:
     def epoch(self) -> Epoch:
         """One pass over the training rows and one look at the validation rows."""
         index = len(self.curve)
-        torch.manual_seed(_derived_seed(self.seed, index))
+        torch.manual_seed(derived_seed(self.seed, index))
         cosine = 0.5 * (1 + math.cos(math.pi * index / self.recipe.epochs))
         for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
             group["lr"] = rate * cosine
@@ -231,7 +231,7 @@ def validation_losses(backbone: Backbone, rows: Cohort) -> dict[str, float]:
 
 
 @contextmanager
-def _own_randomness(threads: int) -> Iterator[None]:
+def own_randomness(threads: int) -> Iterator[None]:
     """Torch's generator and thread count for the run alone; both are given back."""
     threads_before = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
@@ -242,11 +242,11 @@ def _own_randomness(threads: int) -> Iterator[None]:
             torch.set_num_threads(threads_before)
 
 
-def _derived_seed(seed: int, purpose: int | str) -> int:
+def derived_seed(seed: int, purpose: int | str) -> int:
     """A 63-bit seed for one purpose."""
     return int(json_digest(["mbd training", seed, purpose])[:16], 16) >> 1
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     """The libraries whose arithmetic makes the weights."""
     return {"torch": str(torch.__version__), "numpy": np.__version__}
