@@ -18,6 +18,9 @@ MbdError                         a message for the person who meets it, and the 
     └── SchemaVersionError       the database is older or newer than this program
 """
 
+import copyreg
+from typing import Any
+
 
 class MbdError(Exception):
     """Base of the tree.
@@ -34,6 +37,10 @@ class MbdError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} Remedy: {self.remedy}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """An error of a worker process arrives whole, whatever its constructor asks for."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class SettingsError(MbdError):
