@@ -6,6 +6,7 @@ MbdError                         a message for the person who meets it, and the 
 │   ├── RowError                 one row is wrong; names the row
 │   ├── UnsafePickleError        a pickle asked for something other than plain arrays
 │   └── ChannelSuppressedError   the channel was revoked: no import, training or prediction
+├── StoreError                   a blob store that cannot be used, or a blob that is missing or damaged
 ├── TrainingError                a recipe, a checkpoint or a run that cannot go on
 ├── ExactnessError               integer arithmetic could stop being exact (2^53)
 ├── DeletionError                a revocation that cannot be carried out
@@ -69,6 +70,10 @@ class UnsafePickleError(CohortError):
 
 class ChannelSuppressedError(CohortError):
     """The channel was revoked: import, training and prediction refuse it."""
+
+
+class StoreError(MbdError):
+    """A blob store that cannot be used, or a blob that is missing or damaged."""
 
 
 class TrainingError(MbdError):
