@@ -1,6 +1,7 @@
 """Two Ray workers end with the bits of one process. Needs the extra `ray`; skipped, and said so, without it."""
 
 import importlib.util
+import secrets
 import shutil
 import sys
 import tempfile
@@ -24,6 +25,8 @@ def cluster():
 
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")  # given here, or Ray would write one into the person's home
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     place = Path(tempfile.mkdtemp(prefix="mbd-ray-", dir="/tmp"))  # a socket's path holds 107 bytes
     try:
         ray.init(
