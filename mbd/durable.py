@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from threading import get_ident
 
 
 def write_durably(path: Path, data: bytes) -> None:
@@ -10,7 +11,7 @@ def write_durably(path: Path, data: bytes) -> None:
     Crash points: before the rename the old file stands, after it the new one does; a ``.partial`` file beside it is
     waste.
     """
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}-{get_ident()}")
     with partial.open("wb") as file:
         file.write(data)
         file.flush()

@@ -6,6 +6,7 @@ MbdError                         a message for the person who meets it, and the 
 │   ├── RowError                 one row is wrong; names the row
 │   ├── UnsafePickleError        a pickle asked for something other than plain arrays
 │   └── ChannelSuppressedError   the channel was revoked: no import, training or prediction
+├── StoreError                   a blob store that cannot be used, or a blob that is missing or damaged
 ├── TrainingError                a recipe, a checkpoint or a run that cannot go on
 ├── ExactnessError               integer arithmetic could stop being exact (2^53)
 ├── DeletionError                a revocation that cannot be carried out
@@ -18,6 +19,9 @@ MbdError                         a message for the person who meets it, and the 
     ├── LedgerError              the log would fork, skip, rewrite or go back
     └── SchemaVersionError       the database is older or newer than this program
 """
+
+import copyreg
+from typing import Any
 
 
 class MbdError(Exception):
@@ -35,6 +39,10 @@ class MbdError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} Remedy: {self.remedy}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """An error of a worker process arrives whole, whatever its constructor asks for."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class SettingsError(MbdError):
@@ -63,6 +71,10 @@ class UnsafePickleError(CohortError):
 
 class ChannelSuppressedError(CohortError):
     """The channel was revoked: import, training and prediction refuse it."""
+
+
+class StoreError(MbdError):
+    """A blob store that cannot be used, or a blob that is missing or damaged."""
 
 
 class TrainingError(MbdError):

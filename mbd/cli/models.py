@@ -1,7 +1,8 @@
 """``mbd train``, ``evaluate`` and ``predict``: model lines."""
 
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
@@ -9,13 +10,32 @@ from mbd.cli.options import CohortFolder, DropSuppressed, Home, Json, Line
 from mbd.cli.output import Output, command, settings_for
 from mbd.cohort.modality import Modality, pattern_name
 
+if TYPE_CHECKING:
+    from mbd.training.recipe import Recipe
+
 RecipeName = Literal["synthetic", "mosi", "ravdess"]
+
+
+def _recipe_or_file(value: str) -> str:
+    """The name of a shipped recipe, or the path of a file that is there."""
+    if value not in get_args(RecipeName) and not (value.endswith(".toml") and Path(value).is_file()):
+        names = ", ".join(get_args(RecipeName))
+        raise typer.BadParameter(f"'{value}' is neither one of {names} nor a .toml file")
+    return value
+
+
+RecipeOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME|FILE.toml", callback=_recipe_or_file, help="How: synthetic, mosi, ravdess, or a TOML file."
+    ),
+]
 
 
 def train(
     cohort: CohortFolder,
     line: Line = "main",
-    recipe: Annotated[RecipeName, typer.Option(metavar="NAME", help="How: synthetic, mosi or ravdess.")] = "synthetic",
+    recipe: RecipeOption = "synthetic",
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of everything random in training.")] = 0,
     drop_suppressed: DropSuppressed = False,
     home: Home = None,
@@ -28,7 +48,6 @@ def train(
     """
     with command(as_json) as out:
         from mbd.cohort import folder
-        from mbd.training import recipes
         from mbd.workflow.evaluation import metrics_by_pattern
         from mbd.workflow.system import open_system
         from mbd.workflow.training import train_line
@@ -39,7 +58,7 @@ def train(
                 trained = train_line(
                     system,
                     rows,
-                    getattr(recipes, recipe)(),
+                    _recipe(recipe),
                     line=line,
                     seed=seed,
                     drop_channels=drop_suppressed,
@@ -116,6 +135,13 @@ def show_metrics(out: Output, title: str, metrics: dict[str, dict[str, float]]) 
     names = list(next(iter(metrics.values()))) if metrics else []
     headers = [name.replace("_", "\n") for name in names]
     out.table(title, ["available", *headers], [(p, *(values[n] for n in names)) for p, values in metrics.items()])
+
+
+def _recipe(chosen: str) -> "Recipe":
+    from mbd.training import recipes
+    from mbd.training.recipe_file import read_recipe
+
+    return getattr(recipes, chosen)() if chosen in get_args(RecipeName) else read_recipe(Path(chosen))
 
 
 def _which(answer: Any, how: Any) -> str:

@@ -1,7 +1,7 @@
 """The cohort folder: ``manifest.json`` (what it is), ``rows.parquet`` (who), ``features.safetensors`` (the numbers).
 
-What `write` makes appears at once or not at all and never replaces a folder; `read` believes nothing that does not
-match the digests in ``manifest.json``. It does not judge the rows: an importer has validated them.
+What `write` makes appears at once or not at all and never replaces a folder; `read` and `open_pieces` believe nothing
+that does not match the digests in ``manifest.json``. It does not judge the rows: an importer has validated them.
 
 Each channel's features stand in one float32 array [all frames, F], row after row; the column ``<modality>_frames`` of
 ``rows.parquet`` says how many frames are a row's own: null where the channel is absent, 1 for a vector.
@@ -11,14 +11,17 @@ The folder holds names in clear, so it also holds the key of its Merkle manifest
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from mbd.cohort.cohort import Channel, Cohort, Feature, Partition, Row, Split, Task
@@ -84,25 +87,96 @@ def read_manifest(path: Path) -> Manifest:
     return manifest
 
 
+@dataclass(frozen=True)
+class Pieces:
+    """A cohort folder that is read piece by piece: memory holds one piece, however many rows there are.
+
+    Attributes:
+        path: the folder.
+        record: its ``manifest.json``.
+    """
+
+    path: Path
+    record: Mapping[str, Any]
+
+    @property
+    def task(self) -> Task:
+        """What is predicted."""
+        return _task(self.record)
+
+    def read(self, rows: int, *, shard: int = 0, shards: int = 1) -> Iterator[Cohort]:
+        """Every ``shards``-th piece of so many rows, from piece ``shard`` on; the pieces of all shards are the cohort.
+
+        Raises:
+            CohortError: a size or a shard that cannot be, or a folder that is damaged.
+        """
+        if rows < 1 or not 0 <= shard < shards:
+            raise CohortError(
+                f"There is no shard {shard} of {shards} in pieces of {rows} rows.",
+                remedy="ask for pieces of at least one row, and for shards counted from 0",
+            )
+        channels = _channels(self.record)
+        ends = dict.fromkeys(channels, 0)
+        with _translated(self.path), pq.ParquetFile(self.path / _ROWS) as file:
+            for number, batch in enumerate(file.iter_batches(batch_size=rows)):
+                starts = ends
+                ends = {m: start + (pc.sum(batch[f"{m}_frames"]).as_py() or 0) for m, start in starts.items()}
+                if number % shards == shard:
+                    yield _parse(self.record, batch, self._features({m: slice(starts[m], ends[m]) for m in channels}))
+
+    def _features(self, places: Mapping[Modality, slice]) -> dict[str, np.ndarray]:
+        arrays = {}
+        # Opened anew for each piece: pages of a file that stays mapped count as this process's memory.
+        with safe_open(self.path / _FEATURES, framework="numpy") as file:
+            for m, place in places.items():
+                frames = file.get_slice(m.value)
+                # an empty slice at the very end is refused
+                arrays[m.value] = frames[place] if place.start < place.stop else np.zeros((0, frames.get_shape()[1]))
+        return arrays
+
+
+def open_pieces(path: Path) -> Pieces:
+    """The cohort in a folder, to be read piece by piece; its files are compared with their digests first.
+
+    Raises:
+        CohortError: as for `read`.
+    """
+    with _translated(path):
+        return Pieces(path, _verified(path))
+
+
 def _load(path: Path) -> tuple[Cohort, bytes, str, int]:
     """The cohort, and its Merkle manifest's key, root and number of leaves."""
-    try:
-        record = json.loads((path / _MANIFEST).read_text("utf-8"))
-        found = record["format"]
-        if found != FORMAT:
-            raise CohortError(
-                f"{path} is a cohort folder of format {found}; this program reads format {FORMAT}.",
-                remedy="import the cohort again with this version",
-            )
-        for file in (_ROWS, _FEATURES):
-            if file_digest(path / file) != record["files"][file]:
-                raise _damaged(path, f"{file} is not the file that {_MANIFEST} describes")
+    with _translated(path):
+        record = _verified(path)
         cohort = _parse(record, pq.read_table(path / _ROWS), load_file(path / _FEATURES))
         merkle = record["merkle"]
         return cohort, bytes.fromhex(merkle["key"]), merkle["root"], merkle["leaves"]
+
+
+def _verified(path: Path) -> dict[str, Any]:
+    """The folder's record, after its files were compared with it."""
+    record: dict[str, Any] = json.loads((path / _MANIFEST).read_text("utf-8"))
+    found = record["format"]
+    if found != FORMAT:
+        raise CohortError(
+            f"{path} is a cohort folder of format {found}; this program reads format {FORMAT}.",
+            remedy="import the cohort again with this version",
+        )
+    for file in (_ROWS, _FEATURES):
+        if file_digest(path / file) != record["files"][file]:
+            raise _damaged(path, f"{file} is not the file that {_MANIFEST} describes")
+    return record
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """What goes wrong while a folder is read, in our words."""
+    try:
+        yield
     except (FileNotFoundError, NotADirectoryError) as error:
         raise CohortError(
-            f"{path} is not a cohort folder: it has no {Path(error.filename).name}.",
+            f"{path} is not a cohort folder: it has no {Path(error.filename or _FEATURES).name}.",
             remedy="make one with `mbd data import`",
         ) from error
     except (OSError, KeyError, TypeError, ValueError, IndexError, pa.ArrowException, SafetensorError) as error:
@@ -182,27 +256,15 @@ def _record(cohort: Cohort, manifest: Manifest, folder: Path) -> dict[str, Any]:
     }
 
 
-def _parse(record: Mapping[str, Any], table: pa.Table, arrays: Mapping[str, np.ndarray]) -> Cohort:
-    task = record["task"]
-    channels = {}
-    for name, channel in record["channels"].items():
-        derived = tuple(Modality(source) for source in channel["derived_from"])
-        channels[Modality(name)] = Channel(
-            Modality(name), channel["kind"], channel["dim"], channel["extractor"], derived, channel["consent"]
-        )
+def _parse(record: Mapping[str, Any], table: pa.Table | pa.RecordBatch, arrays: Mapping[str, np.ndarray]) -> Cohort:
+    """Rows and the frames that are theirs, as a cohort."""
+    channels = _channels(record)
     columns = (table[name].to_pylist() for name in ("clip", "subject", "label", "partition", "split"))
     return Cohort(
         name=record["name"],
         description=record["description"],
         synthetic=record["synthetic"],
-        task=Task(
-            task["kind"],
-            task["low"],
-            task["high"],
-            tuple(task["classes"]),
-            tuple(Modality(m) for m in task["label_derived_from"]),
-            task["label_policy"],
-        ),
+        task=_task(record),
         channels=channels,
         rows=tuple(
             Row(clip, subject, label, Partition(partition), Split(split))
@@ -212,6 +274,28 @@ def _parse(record: Mapping[str, Any], table: pa.Table, arrays: Mapping[str, np.n
             m: _cut(arrays[m.value], table[f"{m}_frames"].to_pylist(), channel) for m, channel in channels.items()
         },
     )
+
+
+def _task(record: Mapping[str, Any]) -> Task:
+    task = record["task"]
+    return Task(
+        task["kind"],
+        task["low"],
+        task["high"],
+        tuple(task["classes"]),
+        tuple(Modality(m) for m in task["label_derived_from"]),
+        task["label_policy"],
+    )
+
+
+def _channels(record: Mapping[str, Any]) -> dict[Modality, Channel]:
+    channels = {}
+    for name, channel in record["channels"].items():
+        derived = tuple(Modality(source) for source in channel["derived_from"])
+        channels[Modality(name)] = Channel(
+            Modality(name), channel["kind"], channel["dim"], channel["extractor"], derived, channel["consent"]
+        )
+    return channels
 
 
 def _cut(array: np.ndarray, frames: list[int | None], channel: Channel) -> tuple[Feature | None, ...]:

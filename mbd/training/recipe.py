@@ -41,6 +41,11 @@ class Recipe:
                 f"A recipe needs at least one of each of: {', '.join(bad)}.",
                 remedy="give positive whole numbers",
             )
+        if not (self.learning_rate > 0 and self.gradient_norm > 0 and self.weight_decay >= 0):
+            raise TrainingError(
+                "A recipe needs a learning rate and a gradient norm above 0, and no negative weight decay.",
+                remedy="compare with the recipes in mbd/training/recipes.py",
+            )
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""

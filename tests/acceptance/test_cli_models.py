@@ -1,10 +1,15 @@
 """``mbd train``, ``evaluate`` and ``predict``: what they say, and what a withdrawn channel forbids."""
 
+import json
 import re
 import signal
 import time
 
 import pytest
+
+from mbd.cohort import folder
+from mbd.cohort.synthetic import Subjects, synthetic_cohort
+from mbd.training.recipe import Recipe
 
 
 def test_a_prediction_says_where_each_channel_came_from(home, demo, mbd):
@@ -88,3 +93,25 @@ def test_ctrl_c_ends_a_training_at_once_and_says_so(demo, start, program, tmp_pa
     _, err = process.communicate()
     assert process.returncode == 130
     assert err.startswith("Error: Interrupted.\nRemedy: ")
+
+
+def test_a_recipe_file_trains_a_line_and_its_mistakes_are_named(mbd, tmp_path):
+    cohort, recipe = tmp_path / "cohort", tmp_path / "small.toml"
+    folder.write(synthetic_cohort(subjects=Subjects(5, 2, 6, 2), clips=5), cohort, key=bytes(32))
+    recipe.write_text("epochs = 1\n[options]\nwidth = 8\nproperty_width = 8\n")
+    done = mbd("train", cohort, "--home", tmp_path / "home", "--recipe", recipe, "--json")
+    assert done.code == 0, done.err
+    transcript = json.loads((tmp_path / "home" / "transcripts" / f"{done.json['transcript']}.json").read_bytes())
+    assert transcript["recipe"] == Recipe(epochs=1, options={"width": 8, "property_width": 8}).to_json()
+
+    recipe.write_text("epoch = 1\n")
+    wrong = mbd("train", cohort, "--home", tmp_path / "home", "--line", "two", "--recipe", recipe, "--json")
+    assert wrong.code == 1
+    assert "epoch: there is no such key" in wrong.json["error"]["message"]
+
+
+@pytest.mark.parametrize("recipe", ["none", "none.toml"])
+def test_a_recipe_that_is_neither_a_name_nor_a_file_is_a_usage_error(mbd, tmp_path, recipe):
+    done = mbd("train", tmp_path, "--home", tmp_path / "home", "--recipe", recipe, "--json")
+    assert done.code == 2
+    assert "neither one of synthetic, mosi, ravdess nor a .toml file" in done.json["error"]["message"]

@@ -1,0 +1,20 @@
+"""Every error of the tree crosses a process boundary whole."""
+
+import pickle
+
+import pytest
+
+from mbd.errors import MbdError, RowError
+
+
+def tree(kind):
+    return [kind, *(below for child in kind.__subclasses__() for below in tree(child))]
+
+
+@pytest.mark.parametrize("kind", tree(MbdError), ids=lambda kind: kind.__name__)
+def test_an_error_of_a_worker_arrives_with_its_message_and_remedy(kind):
+    sent = kind("row 3", "it is wrong.", remedy="mend it") if kind is RowError else kind("wrong.", remedy="mend it")
+    arrived = pickle.loads(pickle.dumps(sent))  # noqa: S301  (our own bytes)
+    assert type(arrived) is kind
+    assert (str(arrived), vars(arrived)) == (str(sent), vars(sent))
+    assert arrived.remedy == "mend it"
