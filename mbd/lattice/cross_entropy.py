@@ -5,7 +5,7 @@
 
 L has no finite statistics, so a solve reads every row: its cost grows with n. It is lambda_min-strongly convex, so
 ||R(W)||_F <= tau implies ||W - W*||_F <= tau / lambda_min, whatever the start was.
-Source: docs/parts/cross_entropy.md. Higham is "Accuracy and Stability of Numerical Algorithms", 2nd edition, 2002.
+Source: docs/mechanisms/cross_entropy.md. Higham is "Accuracy and Stability of Numerical Algorithms", 2nd edition, 2002.
 
 Legend: N rows, D coordinates, K classes, T rows of one chunk.
 """
@@ -102,7 +102,7 @@ def solve_cross_entropy(
 
 @dataclass(frozen=True)
 class _Objective:
-    """L for fixed rows. The names of steps are those of docs/parts/cross_entropy.md."""
+    """L for fixed rows. The names of steps are those of docs/mechanisms/cross_entropy.md."""
 
     phi_ND: FloatArray
     target_NK: FloatArray

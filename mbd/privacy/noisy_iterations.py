@@ -7,7 +7,7 @@ two chains are mu-GDP apart, in both directions, with
     mu = min over 1 <= t <= T of (2 C0 + t (2 gamma C1 + sqrt(d) h)) / (sigma sqrt(t))
 
 where h <= 2^-28 sigma is the grid that iterates live on and d the number of coordinates.
-Source: docs/parts/noisy_finetuning.md; for h = 0 and t = T, Koloskova et al. (ICML 2025) with lambda = 0.
+Source: docs/mechanisms/noisy_finetuning.md; for h = 0 and t = T, Koloskova et al. (ICML 2025) with lambda = 0.
 """
 
 import math

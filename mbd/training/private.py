@@ -3,7 +3,7 @@
 One step: every subject is in it with probability q, independently; each one gives the gradient of the mean loss over
 all of that person's rows, clipped to the norm C; N(0, (sigma C)^2) is added to the sum; and the step divides by q times
 a public number of subjects, never by how many came. Leaving out a person changes the sum by at most C. Claim and proof:
-docs/parts/private_towers.md; what it costs: `mbd.privacy.accounting`. Legend: S subjects, P parameters.
+docs/mechanisms/private_towers.md; what it costs: `mbd.privacy.accounting`. Legend: S subjects, P parameters.
 """
 
 import math
