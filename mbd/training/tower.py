@@ -108,7 +108,7 @@ class HeadedTower(nn.Module):
 
     def loss(self, batch: Batch) -> Tensor:
         """The mean over rows and outputs of the squared error in standard units."""
-        error_BK = self.head(self.tower(batch)) - self.tower.standardiser.target(batch.target)
+        error_BK: Tensor = self.head(self.tower(batch)) - self.tower.standardiser.target(batch.target)
         return error_BK.square().mean()
 
 
