@@ -94,8 +94,8 @@ class Tower(nn.Module):
         present_B = batch.present[:, _COLUMN[self.modality]]
         observed_BT = batch.valid[self.modality] & present_B[:, None]
         features_BTF = self.standardiser.features(self.modality, batch.features[self.modality], observed_BT)
-        embedding_BE: Tensor = self.encoder(features_BTF, observed_BT)
-        return torch.where(present_B[:, None], embedding_BE, 0.0)
+        embedding_BE: Tensor = torch.where(present_B[:, None], self.encoder(features_BTF, observed_BT), 0.0)
+        return embedding_BE
 
 
 class HeadedTower(nn.Module):
