@@ -2,7 +2,7 @@
 
 The weights are clipped into a ball, then every step on D' adds a Gaussian to every number that is not public. What is
 left of the start drowns. It reads D' and the network alone, never D; it knows no certificate.
-Source: Koloskova et al. (ICML 2025), lambda = 0; the claim, a proof and what differs: docs/mechanisms/noisy_finetuning.md.
+Source: Koloskova et al. (ICML 2025), lambda = 0. Claim, proof and what differs: docs/mechanisms/noisy_finetuning.md.
 """
 
 import copy
