@@ -25,8 +25,9 @@ def cluster():
 
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")  # given here, or Ray would write one into the person's home
-    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.delenv("RAY_AUTH_MODE")  # Ray sets it by itself; undone with the rest
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))  # or Ray writes one into the home
     place = Path(tempfile.mkdtemp(prefix="mbd-ray-", dir="/tmp"))  # a socket's path holds 107 bytes
     try:
         ray.init(
