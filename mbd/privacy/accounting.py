@@ -7,9 +7,10 @@ without a set of k subjects, one step is dominated, in both directions, by a sca
     P = sum_j Binomial(j; k, q) N(j, sigma^2)        Q = N(0, sigma^2)
 
 (Ganesh 2024, arXiv 2401.10294; our own proof by Kahane's inequality: docs/mechanisms/private_towers.md). Dominating
-pairs compose adaptively (Zhu, Dong and Wang 2022, Theorem 10), so T steps are dominated by the T-fold product. dp-accounting
-composes the privacy loss distributions and rounds up: every epsilon here is an upper bound. The generic lemma
-(k epsilon, k e^(k epsilon) delta) is sound too but never needed. Opacus' GDP accountant underestimates and is not used.
+pairs compose adaptively (Zhu, Dong and Wang 2022, Theorem 10), so T steps are dominated by the T-fold product. dp-
+accounting composes the privacy loss distributions and rounds up: every epsilon here is an upper bound. The generic
+lemma (k epsilon, k e^(k epsilon) delta) is sound too but never needed. Opacus' GDP accountant underestimates and is
+not used.
 """
 
 import math
