@@ -11,10 +11,10 @@
 Source: docs/guarantees.md, Claims 2 to 5.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from mbd.cohort.cohort import EVERYONE, Cohort
+from mbd.cohort.cohort import EVERYONE, Cohort, Pair
 from mbd.cohort.modality import Modality, ModalitySet
 from mbd.deletion.downdate import changed_heads, downdate, drop_blocks
 from mbd.deletion.outcome import Mechanism, Outcome, Revocation
@@ -22,6 +22,7 @@ from mbd.errors import DeletionError
 from mbd.lattice.fit import training_rows
 from mbd.lattice.model import LatticeModel
 from mbd.lattice.release import Head, release_heads
+from mbd.lattice.statistics import Statistics
 from mbd.privacy.gaussian import compose, mu_of
 from mbd.privacy.guarantee import Certified, Exact, Guarantee, weakest
 from mbd.privacy.noise import NoiseSource
@@ -66,16 +67,12 @@ def delete(
     """
     closure = cohort.closure(revocation.pairs)
     kept = drop_for_everyone(model, frozenset(m for subject, m in closure if subject == EVERYONE))
-    before = training_rows(cohort).restrict(kept.layout.modalities)
-    after = before.without(closure)
-    down = downdate(kept.featurizer, kept.statistics, before, after)
+    rows = training_rows(_concerned(cohort, closure)).restrict(kept.layout.modalities)
+    down = downdate(kept.featurizer, kept.statistics, rows, rows.without(closure))
     changed = changed_heads(kept.layout, kept.statistics, down.statistics)
     mechanism = _choose(model, changed, spent)
-    if mechanism == "lattice-refit" and kept.featurizer.statistics(after) != down.statistics:
-        raise DeletionError(
-            "The live statistics are not those of the cohort's training rows: recomputing them gave other bits.",
-            remedy="find the damaged state with `mbd certificate replay`, then train the line again from the cohort",
-        )
+    if mechanism == "lattice-refit":
+        _require_recomputed(kept, cohort, closure, down.statistics)
     released = release_heads(
         kept.layout,
         down.statistics,
@@ -104,6 +101,8 @@ def drop_for_everyone(model: LatticeModel, modalities: frozenset[Modality]) -> L
     Raises:
         DeletionError: nothing would be left.
     """
+    if not modalities:
+        return model
     layout = model.layout.without(modalities)
     if not layout.blocks:
         raise DeletionError(
@@ -113,6 +112,26 @@ def drop_for_everyone(model: LatticeModel, modalities: frozenset[Modality]) -> L
     statistics = drop_blocks(model.statistics, model.layout, layout)
     heads = {pattern: model.heads[pattern] for pattern in layout.patterns}
     return replace(model, featurizer=model.featurizer.with_layout(layout), statistics=statistics, heads=heads)
+
+
+def _concerned(cohort: Cohort, closure: Collection[Pair]) -> Cohort:
+    """All rows in which D and D' can differ, once the blocks of modalities that left for everyone are gone.
+
+    They are the rows of the people named; and everybody's, where a label falls with a modality that left for everyone.
+    """
+    if any(subject == EVERYONE and cohort.label_falls({modality}) for subject, modality in closure):
+        return cohort
+    return cohort.of_subjects(subject for subject, _ in closure)
+
+
+def _require_recomputed(model: LatticeModel, cohort: Cohort, closure: Collection[Pair], found: Statistics) -> None:
+    """Hold downdated statistics against those of all of D'. A refit reads every row."""
+    rows = training_rows(cohort).restrict(model.layout.modalities).without(closure)
+    if model.featurizer.statistics(rows) != found:
+        raise DeletionError(
+            "The live statistics are not those of the cohort's training rows: recomputing them gave other bits.",
+            remedy="find the damaged state with `mbd certificate replay`, then train the line again from the cohort",
+        )
 
 
 def _choose(model: LatticeModel, changed: Sequence[ModalitySet], spent: Sequence[float]) -> Mechanism:

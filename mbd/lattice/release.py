@@ -7,6 +7,7 @@ Source: docs/guarantees.md, Claim 3.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +45,7 @@ class ReleasePolicy:
     budget_epsilon: float = 1.0
     heads: int = 7
 
-    @property
+    @cached_property
     def head_mu(self) -> float:
         """The mu of every single head."""
         return mu_of(self.epsilon, self.delta) / math.sqrt(self.heads)
