@@ -154,12 +154,14 @@ class Backbone(nn.Module, ABC):
         Raises:
             TrainingError: a block is empty, or names a channel this backbone was not built for.
         """
+        known = self.interface.channels
         for block in dict.fromkeys(blocks):
-            if not block or not block <= set(self.interface.channels):
-                known = ", ".join(modality.value for modality in self.interface.channels)
+            if not block or not block <= set(known):
+                found = [modality.value for modality in in_order(block)]
                 raise TrainingError(
-                    f"The block {[m.value for m in in_order(block)]} is not a non-empty set of this backbone's channels.",
-                    remedy=f"use channels among: {known}; or train a backbone on a cohort that has the missing ones",
+                    f"The block {found} is not a non-empty set of this backbone's channels.",
+                    remedy=f"use channels among: {', '.join(m.value for m in known)}; "
+                    "or train a backbone on a cohort that has the missing ones",
                 )
         columns = {block: [modality in block for modality in Modality] for block in dict.fromkeys(blocks)}
         wanted_BM = torch.tensor([columns[block] for block in blocks], dtype=torch.bool).reshape(-1, len(Modality))

@@ -263,11 +263,12 @@ class Cohort:
         and whose policy is ``falls`` takes its row along, whether or not the row still stores that channel: the
         annotator had it. A row left with no modality is dropped.
         """
-        fallen = self.closure(pairs)
+        fallen: dict[str, frozenset[Modality]] = {}
+        for subject, modality in self.closure(pairs):
+            fallen[subject] = fallen.get(subject, frozenset()) | {modality}
+        everyones = fallen.get(EVERYONE, frozenset())
         lost = [
-            frozenset(m for m in Modality if not fallen.isdisjoint({(row.subject, m), (EVERYONE, m)}))
-            if row.partition in partitions
-            else frozenset()
+            everyones | fallen.get(row.subject, everyones) if row.partition in partitions else frozenset()
             for row in self.rows
         ]
         bare = replace(
