@@ -24,7 +24,6 @@ from mbd.privacy.noise import NoiseSource
 FloatArray = NDArray[np.float64]
 
 _GRID_BITS_BELOW_SIGMA = 28
-_GRID_MOVES = 1_000  # a head of 448 coordinates needs a handful at a million rows
 
 
 @dataclass(frozen=True)
@@ -157,49 +156,20 @@ def solve_head(
     matrix_DD, moment_DK = normal_equations(layout, statistics, pattern)
     found = solve(matrix_DD, moment_DK, tau=policy.tau, start_DK=start_DK)
     step = _step(sigma_for(sensitivity(layout, policy), policy.head_mu))
-    on_grid_DK, bound = _round_to_grid(matrix_DD, moment_DK, found.weights_DK, step, policy.tau)
+    on_grid_DK = np.rint(found.weights_DK / step) * step
     if np.abs(on_grid_DK).max(initial=0.0) >= 2.0**52 * step:  # noise has less than 2^33 steps: the sum stays exact
         raise NotCertifiedError(
             "The weights are too large for the release grid: their sum with the noise would round.",
             remedy="scale the labels down, or train the model line with a larger tau (MBD_TAU); nothing was released",
         )
+    _, bound = residual(matrix_DD, moment_DK, on_grid_DK)
     if not bound <= policy.tau:
         raise NotCertifiedError(
             f"On the release grid the residual is bounded by {bound:.3g}, above tau = {policy.tau:g}.",
-            remedy="train the model line with a larger epsilon (MBD_EPSILON) or on fewer rows; nothing was released",
+            remedy="train the model line with larger penalties or a larger epsilon (MBD_EPSILON): they make the grid "
+            "finer beside tau, as a larger tau does not; nothing was released",
         )
     return Solution(on_grid_DK, bound, found.candidates)
-
-
-def _round_to_grid(
-    matrix_DD: FloatArray, moment_DK: FloatArray, weights_DK: FloatArray, step: float, tau: float
-) -> tuple[FloatArray, float]:
-    """The nearest grid point; or, where its residual is above tau, one beside it with a smaller one. And the bound.
-
-    Any grid point with a certified residual will do (docs/guarantees.md, Claim 3). The largest eigenvalue of G grows
-    with n, so that from some 300,000 rows on, rounding alone can cost more than tau; and as the step follows tau, a
-    larger tau does not help. Then single coordinates move by whole steps, always the one that shrinks the residual
-    most, until tau is met or no move helps: a greedy search for the closest lattice vector.
-    """
-    on_grid_DK = np.rint(weights_DK / step) * step
-    residual_DK, bound = residual(matrix_DD, moment_DK, on_grid_DK)
-    if bound <= tau:
-        return on_grid_DK, bound
-    enough = tau - 2 * (bound - float(np.linalg.norm(residual_DK)))  # leaves room for the rounding of the bound
-    curvature_D1 = (matrix_DD**2).sum(axis=0)[:, None] * step**2
-    for _ in range(_GRID_MOVES):
-        if float(np.linalg.norm(residual_DK)) <= enough:
-            break
-        slope_DK = step * (matrix_DD @ residual_DK)
-        moves_DK = np.rint(-slope_DK / curvature_D1)
-        gains_DK = -moves_DK * (2 * slope_DK + moves_DK * curvature_D1)
-        d, k = np.unravel_index(int(np.argmax(gains_DK)), gains_DK.shape)
-        if not gains_DK[d, k] > 0:
-            break
-        change = moves_DK[d, k] * step
-        on_grid_DK[d, k] += change
-        residual_DK[:, k] += change * matrix_DD[:, d]
-    return on_grid_DK, residual(matrix_DD, moment_DK, on_grid_DK)[1]
 
 
 def normal_equations(layout: Layout, statistics: Statistics, pattern: ModalitySet) -> tuple[FloatArray, FloatArray]:

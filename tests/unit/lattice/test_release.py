@@ -1,79 +1,68 @@
-"""From statistics to released heads: what the release grid costs, and what it must not."""
+"""From statistics to released heads: when the release grid is too coarse beside tau, and what makes it finer."""
 
 import numpy as np
 import pytest
 
 from mbd.cohort.modality import Modality
-from mbd.errors import NotCertifiedError
+from mbd.errors import NotCertifiedError, TrainingError
 from mbd.lattice.layout import Layout, group_names
-from mbd.lattice.release import (
-    ReleasePolicy,
-    normal_equations,
-    release_heads,
-    remove_noise,
-    sensitivity,
-    solve_head,
-)
-from mbd.lattice.solve import residual, solve
+from mbd.lattice.release import ReleasePolicy, release_heads, remove_noise, sensitivity, solve_head
 from mbd.lattice.statistics import Grid, Statistics
-from mbd.privacy.gaussian import sigma_for
 from mbd.privacy.noise import NoiseSource
 
 WIDTHS = {Modality.TEXT: 12, Modality.AUDIO: 9, Modality.VISION: 5}
-LAYOUT = Layout(WIDTHS, 6, dict.fromkeys(group_names(WIDTHS, 6), 1.0))
-ALL = LAYOUT.patterns[-1]
-POLICY = ReleasePolicy()
 NOISE = NoiseSource(b"n" * 32)
+MANY = 4_000_000
 
 
-def statistics_of(rows, *, seed=0):
+def layout_with(penalty, *, indicator):
+    return Layout(WIDTHS, 6, dict.fromkeys(group_names(WIDTHS, 6), penalty), indicator)
+
+
+def statistics_of(rows, layout):
     """The statistics of ``rows`` rows that have every channel: 2,000 random ones, counted several times."""
-    rng = np.random.default_rng(seed)
-    phi = rng.integers(-1024, 1025, (2000, LAYOUT.width)).astype(np.float64)
-    phi[:, [block.indicator for block in LAYOUT.blocks]] = 2048.0
+    rng = np.random.default_rng(0)
+    phi = rng.integers(-1024, 1025, (2000, layout.width)).astype(np.float64)
+    phi[:, [block.indicator for block in layout.blocks]] = 2048.0
     one = Statistics.of(Grid(11, 3072), phi, rng.integers(-3072, 3073, (2000, 1)).astype(np.float64))
     times = rows // 2000
     return Statistics(one.grid, one.gram * times, one.moment * times, rows)
 
 
-def rounded(statistics):
-    """The nearest grid point to the solution of the largest head, and the bound of its residual."""
-    matrix_DD, moment_DK = normal_equations(LAYOUT, statistics, ALL)
-    sigma = sigma_for(sensitivity(LAYOUT, POLICY), POLICY.head_mu)
-    step = 2.0 ** (np.floor(np.log2(sigma)) - 28)
-    nearest = np.rint(solve(matrix_DD, moment_DK, tau=POLICY.tau).weights_DK / step) * step
-    return nearest, residual(matrix_DD, moment_DK, nearest)[1], step
+@pytest.mark.parametrize("tau", [1e-6, 1e-5, 1e-4])
+def test_with_millions_of_rows_the_grid_is_too_coarse_beside_any_tau(tau):
+    """Sigma follows tau and the grid follows sigma: a larger tau alone does not help, and nothing is released."""
+    layout = layout_with(10.0, indicator=1.0)
+    with pytest.raises(NotCertifiedError, match="larger penalties or a larger epsilon"):
+        solve_head(layout, statistics_of(MANY, layout), layout.patterns[-1], policy=ReleasePolicy(tau=tau))
 
 
-def test_where_the_nearest_grid_point_is_certified_it_is_the_one_that_is_released():
-    statistics = statistics_of(20_000)
-    nearest, bound, _ = rounded(statistics)
-    assert bound <= POLICY.tau
-    assert np.array_equal(solve_head(LAYOUT, statistics, ALL, policy=POLICY).weights_DK, nearest)
+def test_a_larger_least_penalty_makes_the_grid_finer_and_such_heads_are_released():
+    layout, policy = layout_with(10.0, indicator=10.0), ReleasePolicy(tau=1e-5)
+    statistics, pattern = statistics_of(MANY, layout), layout.patterns[-1]
+    released = release_heads(layout, statistics, [pattern], policy=policy, noise=NOISE, purpose="", commitment="")
+    assert released.residual_bounds[pattern] <= policy.tau
+    mean = solve_head(layout, statistics, pattern, policy=policy).weights_DK
+    assert np.array_equal(remove_noise(released.heads[pattern], NOISE), mean)
 
 
-def test_past_a_million_rows_the_nearest_grid_point_may_fail_and_one_beside_it_is_certified():
-    failed = 0
-    for seed in range(6):
-        statistics = statistics_of(1_600_000, seed=seed)
-        nearest, bound, step = rounded(statistics)
-        failed += bound > POLICY.tau
-        found = solve_head(LAYOUT, statistics, ALL, policy=POLICY)
-        matrix_DD, moment_DK = normal_equations(LAYOUT, statistics, ALL)
-        assert found.residual_bound == residual(matrix_DD, moment_DK, found.weights_DK)[1] <= POLICY.tau
-        steps = found.weights_DK / step
-        assert np.array_equal(steps, np.rint(steps))
-        assert np.abs(found.weights_DK - nearest).max() <= 100 * step
-    assert failed >= 2
+def test_the_indicators_penalty_is_part_of_lambda_min_and_so_of_the_sensitivity():
+    policy = ReleasePolicy()
+    assert sensitivity(layout_with(10.0, indicator=1.0), policy) == 2 * policy.tau
+    assert sensitivity(layout_with(10.0, indicator=10.0), policy) == pytest.approx(2 * policy.tau / 10)
+    layout = layout_with(10.0, indicator=7.0)
+    assert all(layout.penalty_D[block.indicator] == 7.0 for block in layout.blocks)
+    assert layout.without([Modality.AUDIO]).indicator_penalty == 7.0
 
 
-def test_the_noise_comes_off_such_a_release_bit_for_bit():
-    statistics = statistics_of(1_600_000)
-    released = release_heads(LAYOUT, statistics, [ALL], policy=POLICY, noise=NOISE, purpose="test", commitment="c")
-    mean = solve_head(LAYOUT, statistics, ALL, policy=POLICY).weights_DK
-    assert np.array_equal(remove_noise(released.heads[ALL], NOISE), mean)
+def test_a_layout_keeps_its_indicator_penalty_and_older_files_mean_one():
+    for indicator in (1.0, 10.0):
+        layout = layout_with(10.0, indicator=indicator)
+        assert Layout.from_json(layout.as_json()) == layout
+    assert set(layout_with(10.0, indicator=1.0).as_json()) == {"rawWidths", "embedding", "penalties"}
 
 
-def test_rows_beyond_what_any_grid_point_can_certify_release_nothing():
-    with pytest.raises(NotCertifiedError, match="nothing was released"):
-        solve_head(LAYOUT, statistics_of(200_000_000), ALL, policy=ReleasePolicy(tau=1e-4))
+@pytest.mark.parametrize("indicator", [0.5, 0.0, float("nan"), float("inf")])
+def test_an_indicator_penalty_below_one_is_refused(indicator):
+    with pytest.raises(TrainingError, match="strong convexity"):
+        layout_with(10.0, indicator=indicator)
