@@ -41,8 +41,10 @@ format: $(STAMP)  ## put the code into its one form
 bench: $(STAMP)  ## the tables of the README from the real cohorts in ../shared/data (minutes)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.real_cohorts mosi
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.real_cohorts ravdess
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.deletion
 	@$(BIN)/python -m benchmarks.readme
 	@$(BIN)/python -m benchmarks.picture
+	@$(BIN)/python -m benchmarks.deletion_picture
 
 lock:  ## freeze the versions that are installed now
 	@$(BIN)/uv pip freeze -p .venv --exclude-editable | sed 's/+cpu$$//' > constraints.txt

@@ -4,7 +4,7 @@ It knows no network, no optimiser and no lattice. Legend: B rows, M = 3 modaliti
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -141,31 +141,43 @@ class Backbone(nn.Module, ABC):
         """All parameters, by modality and shared."""
 
     def embed(self, batch: Batch, block: ModalitySet) -> Tensor:
-        """The embedding h_B [B,D] of the channels in ``block``, in the backbone's own precision.
+        """The embedding h_B [B,D] of the channels in ``block``: `embed_each` with one block for all rows."""
+        return self.embed_each(batch, [block] * len(batch.present))
 
-        The network is handed a batch that holds nothing but the block's channels (no other channel, no other presence,
-        no label), so h_B is a function of the block alone, whatever the network does with it. Dropout is off.
-        Rows that lack a channel of the block are zero.
+    def embed_each(self, batch: Batch, blocks: Sequence[ModalitySet]) -> Tensor:
+        """The embeddings h_B [B,D], with a block for each row, in the backbone's own precision.
+
+        The network is handed rows that hold nothing but their block's channels (no other channel's values, length or
+        presence, no label) and it does not mix rows, so h_B is a function of the block alone. Dropout is off.
+        Rows that lack a channel of their block are zero.
 
         Raises:
-            TrainingError: the block is empty, or names a channel this backbone was not built for.
+            TrainingError: a block is empty, or names a channel this backbone was not built for.
         """
-        if not block or not block <= set(self.interface.channels):
-            known = ", ".join(modality.value for modality in self.interface.channels)
-            raise TrainingError(
-                f"The block {[m.value for m in in_order(block)]} is not a non-empty set of this backbone's channels.",
-                remedy=f"use channels among: {known}; or train a backbone on a cohort that has the missing ones",
-            )
-        isolated = isolate(batch, block)
+        known = self.interface.channels
+        for block in dict.fromkeys(blocks):
+            if not block or not block <= set(known):
+                found = [modality.value for modality in in_order(block)]
+                raise TrainingError(
+                    f"The block {found} is not a non-empty set of this backbone's channels.",
+                    remedy=f"use channels among: {', '.join(m.value for m in known)}; "
+                    "or train a backbone on a cohort that has the missing ones",
+                )
+        columns = {block: [modality in block for modality in Modality] for block in dict.fromkeys(blocks)}
+        wanted_BM = torch.tensor([columns[block] for block in blocks], dtype=torch.bool).reshape(-1, len(Modality))
+        isolated = isolate(batch, frozenset().union(*blocks)).mask(wanted_BM)
         was_training = self.training
-        self.eval()
+        awake = any(module.training for module in self.modules())  # looking costs a quarter of setting
+        if awake:
+            self.eval()
         try:
             with torch.no_grad():
                 output: Output = self(isolated)
         finally:
-            self.train(was_training)
-        has_block_B = isolated.present.sum(dim=1) == len(block)
-        return torch.where(has_block_B[:, None], output.embedding, 0.0)
+            if awake:
+                self.train(was_training)
+        complete_B = (isolated.present == wanted_BM).all(dim=1)
+        return torch.where(complete_B[:, None], output.embedding, 0.0)
 
 
 def isolate(batch: Batch, block: ModalitySet) -> Batch:

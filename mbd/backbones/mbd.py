@@ -170,7 +170,10 @@ class MissingByDesign(Backbone):
             for m in self.interface.channels
         }
         complete = [
-            torch.where(present[m][:, None], encoded[m], self.generate(m, encoded)) for m in self.interface.channels
+            encoded[m]
+            if present[m].all() and not self.training  # in training, dropout's stream counts every generator
+            else torch.where(present[m][:, None], encoded[m], self.generate(m, encoded))
+            for m in self.interface.channels
         ]
         flags = torch.stack(list(present.values()), dim=1).to(complete[0].dtype)
         residual_BD = torch.stack(complete).mean(dim=0)

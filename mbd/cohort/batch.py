@@ -33,6 +33,15 @@ class Batch:
     present: Tensor
     target: Tensor
 
+    def select(self, rows: Tensor) -> "Batch":
+        """The rows at these positions (int64 [N]), padded as they are here."""
+        return Batch(
+            features={m: x[rows] for m, x in self.features.items()},
+            valid={m: valid[rows] for m, valid in self.valid.items()},
+            present=self.present[rows],
+            target=self.target[rows],
+        )
+
     def mask(self, present: Tensor) -> "Batch":
         """The same rows with only the channels that are present here and in ``present`` (bool [B, 3])."""
         both = self.present & present

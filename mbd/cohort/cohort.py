@@ -137,7 +137,15 @@ class Cohort:
     @cached_property
     def subjects(self) -> tuple[str, ...]:
         """Every subject once, as first seen."""
-        return tuple(dict.fromkeys(row.subject for row in self.rows))
+        return tuple(self.rows_of)
+
+    @cached_property
+    def rows_of(self) -> Mapping[str, tuple[int, ...]]:
+        """The rows of every subject, subjects as first seen. Made in one pass over the rows, once a cohort."""
+        rows: dict[str, list[int]] = {}
+        for i, row in enumerate(self.rows):
+            rows.setdefault(row.subject, []).append(i)
+        return {subject: tuple(mine) for subject, mine in rows.items()}
 
     def row_name(self, i: int) -> str:
         """What names row ``i`` to its owner: ``row 17 (clip 'abc_3')``."""
@@ -183,6 +191,10 @@ class Cohort:
             rows=tuple(self.rows[i] for i in chosen),
             features={m: tuple(column[i] for i in chosen) for m, column in self.features.items()},
         )
+
+    def of_subjects(self, subjects: Iterable[str]) -> "Cohort":
+        """All rows of these people, in order; no other row is looked at. A name that nobody bears adds none."""
+        return self.select(sorted(i for subject in frozenset(subjects) for i in self.rows_of.get(subject, ())))
 
     def where(
         self,
@@ -251,11 +263,12 @@ class Cohort:
         and whose policy is ``falls`` takes its row along, whether or not the row still stores that channel: the
         annotator had it. A row left with no modality is dropped.
         """
-        fallen = self.closure(pairs)
+        fallen: dict[str, frozenset[Modality]] = {}
+        for subject, modality in self.closure(pairs):
+            fallen[subject] = fallen.get(subject, frozenset()) | {modality}
+        everyones = fallen.get(EVERYONE, frozenset())
         lost = [
-            frozenset(m for m in Modality if not fallen.isdisjoint({(row.subject, m), (EVERYONE, m)}))
-            if row.partition in partitions
-            else frozenset()
+            everyones | fallen.get(row.subject, everyones) if row.partition in partitions else frozenset()
             for row in self.rows
         ]
         bare = replace(
@@ -266,10 +279,11 @@ class Cohort:
             },
         )
         return bare.select(
-            [i for i in range(len(self)) if bare.present(i) and not (lost[i] and self._label_falls(lost[i]))]
+            [i for i in range(len(self)) if bare.present(i) and not (lost[i] and self.label_falls(lost[i]))]
         )
 
-    def _label_falls(self, lost: Collection[Modality]) -> bool:
+    def label_falls(self, lost: Collection[Modality]) -> bool:
+        """Whether a row that loses these modalities loses its label, and so leaves, by the cohort's policy."""
         return self.task.label_policy == "falls" and not set(lost).isdisjoint(self.task.label_derived_from)
 
     def _touches(self, subject: str, modality: Modality) -> bool:
@@ -278,7 +292,7 @@ class Cohort:
         return any(
             row.partition is Partition.REVOCABLE
             and subject in (row.subject, EVERYONE)
-            and (self._label_falls(lost) or not lost.isdisjoint(self.present(i)))
+            and (self.label_falls(lost) or not lost.isdisjoint(self.present(i)))
             for i, row in enumerate(self.rows)
         )
 

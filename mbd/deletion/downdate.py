@@ -1,14 +1,18 @@
 """Take revoked channels out of exact statistics, touching only the rows they stand in. It solves nothing."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mbd.cohort.cohort import Cohort
 from mbd.cohort.modality import ModalitySet
-from mbd.lattice.featurizer import Featurizer
+from mbd.lattice.featurizer import CHUNK_ROWS, Featurizer
 from mbd.lattice.layout import Layout
 from mbd.lattice.statistics import Statistics
+
+FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -27,18 +31,41 @@ class Downdate:
 def downdate(featurizer: Featurizer, statistics: Statistics, before: Cohort, after: Cohort) -> Downdate:
     """G' = G - phi^T phi + phi'^T phi' over the rows that differ between D and D'; the cost does not grow with n.
 
-    A kept block has the same bits in phi and phi', because block B is a function of the channels in B alone.
+    G and c are sums over rows. A row that is the same in D and D' adds the same integers to both sums, and integers
+    cancel without a remainder. So the rows of the people concerned are enough, and nobody else's are read.
+
+    Args:
+        featurizer: the line's public map.
+        statistics: of D.
+        before: rows of D, among them all that D' lacks or has with fewer channels.
+        after: what is left of those rows in D'.
     """
     kept = {row.clip: j for j, row in enumerate(after.rows)}
-    changed = [
-        i
-        for i, row in enumerate(before.rows)
-        if row.clip not in kept or after.present(kept[row.clip]) != before.present(i)
-    ]
-    remaining = [kept[before.rows[i].clip] for i in changed if before.rows[i].clip in kept]
-    removed = featurizer.statistics(before.select(changed))
-    restored = featurizer.statistics(after.select(remaining))
-    return Downdate(statistics - removed + restored, len(changed))
+    left = [after.present(kept[row.clip]) if row.clip in kept else frozenset() for row in before.rows]
+    changed = [i for i, channels in enumerate(left) if channels != before.present(i)]
+    for start in range(0, len(changed), CHUNK_ROWS):
+        chunk = changed[start : start + CHUNK_ROWS]
+        phi_ND, label_NK = featurizer.features(before, chunk), featurizer.labels(before, chunk)
+        statistics -= _of_rows(featurizer, phi_ND, label_NK)
+        _clear(phi_ND, featurizer.layout, [left[i] for i in chunk])
+        statistics += _of_rows(featurizer, phi_ND, label_NK)
+    return Downdate(statistics, len(changed))
+
+
+def _clear(phi_ND: FloatArray, layout: Layout, left: Sequence[ModalitySet]) -> None:
+    """Turn phi into phi': blocks of which a row has lost a channel become zeros.
+
+    A kept block has the same bits in both, because block B is a function of the channels in B alone.
+    """
+    for block in layout.blocks:
+        fallen = [n for n, channels in enumerate(left) if not block.channels <= channels]
+        phi_ND[fallen, block.start : block.stop] = 0.0
+
+
+def _of_rows(featurizer: Featurizer, phi_ND: FloatArray, label_NK: FloatArray) -> Statistics:
+    """The statistics of the rows that have a block at all: a row without one is in no sum and in no count."""
+    rows = phi_ND.any(axis=1)  # a block that is present has its indicator
+    return Statistics.of(featurizer.grid, phi_ND[rows], label_NK[rows])
 
 
 def drop_blocks(statistics: Statistics, old: Layout, new: Layout) -> Statistics:
@@ -62,11 +89,13 @@ def drop_blocks(statistics: Statistics, old: Layout, new: Layout) -> Statistics:
 
 def changed_heads(layout: Layout, before: Statistics, after: Statistics) -> tuple[ModalitySet, ...]:
     """The patterns whose sub-matrices differ in any bit; all other heads are functions of D' already."""
-    gram_differs = before.gram != after.gram
-    moment_differs = (before.moment != after.moment).any(axis=1)
+    starts = [block.start for block in layout.blocks]
+    gram_differs = np.logical_or.reduceat(before.gram != after.gram, starts, axis=0)
+    gram_differs = np.logical_or.reduceat(gram_differs, starts, axis=1)  # pairs of blocks
+    moment_differs = np.logical_or.reduceat((before.moment != after.moment).any(axis=1), starts)
     patterns = []
     for pattern in layout.patterns:
-        at = layout.coordinates(pattern)
+        at = [n for n, block in enumerate(layout.blocks) if block.channels <= pattern]
         if gram_differs[np.ix_(at, at)].any() or moment_differs[at].any():
             patterns.append(pattern)
     return tuple(patterns)

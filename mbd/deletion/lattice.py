@@ -13,8 +13,9 @@ Source: docs/guarantees.md, Claims 2 to 5.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
-from mbd.cohort.cohort import EVERYONE, Cohort
+from mbd.cohort.cohort import EVERYONE, Cohort, Pair
 from mbd.cohort.modality import Modality, ModalitySet
 from mbd.deletion.downdate import changed_heads, downdate, drop_blocks
 from mbd.deletion.outcome import Mechanism, Outcome, Revocation
@@ -45,17 +46,24 @@ class Downdated:
 
     Attributes:
         kept: the model without the modalities that left for everyone; statistics and heads as they were.
-        after: the training rows of D'.
+        cohort: D.
+        closure: what is withdrawn, and what falls with it.
         statistics: of D', bit for bit.
         changed: the heads whose statistics differ in any bit.
         rows_touched: how many rows changed or left.
     """
 
     kept: LatticeModel
-    after: Cohort
+    cohort: Cohort
+    closure: frozenset[Pair]
     statistics: Statistics
     changed: tuple[ModalitySet, ...]
     rows_touched: int
+
+    @cached_property
+    def after(self) -> Cohort:
+        """All training rows of D'. Everyone's rows are looked at, so only a refit asks for it."""
+        return training_rows(self.cohort).restrict(self.kept.layout.modalities).without(self.closure)
 
 
 def downdated(model: LatticeModel, cohort: Cohort, revocation: Revocation) -> Downdated:
@@ -66,11 +74,10 @@ def downdated(model: LatticeModel, cohort: Cohort, revocation: Revocation) -> Do
     """
     closure = cohort.closure(revocation.pairs)
     kept = drop_for_everyone(model, frozenset(m for subject, m in closure if subject == EVERYONE))
-    before = training_rows(cohort).restrict(kept.layout.modalities)
-    after = before.without(closure)
-    down = downdate(kept.featurizer, kept.statistics, before, after)
+    rows = training_rows(_concerned(cohort, closure)).restrict(kept.layout.modalities)
+    down = downdate(kept.featurizer, kept.statistics, rows, rows.without(closure))
     changed = changed_heads(kept.layout, kept.statistics, down.statistics)
-    return Downdated(kept, after, down.statistics, changed, down.rows_touched)
+    return Downdated(kept, cohort, closure, down.statistics, changed, down.rows_touched)
 
 
 def release(
@@ -116,6 +123,8 @@ def drop_for_everyone(model: LatticeModel, modalities: frozenset[Modality]) -> L
     Raises:
         DeletionError: nothing would be left.
     """
+    if not modalities:
+        return model
     layout = model.layout.without(modalities)
     if not layout.blocks:
         raise DeletionError(
@@ -125,6 +134,16 @@ def drop_for_everyone(model: LatticeModel, modalities: frozenset[Modality]) -> L
     statistics = drop_blocks(model.statistics, model.layout, layout)
     heads = {pattern: model.heads[pattern] for pattern in layout.patterns}
     return replace(model, featurizer=model.featurizer.with_layout(layout), statistics=statistics, heads=heads)
+
+
+def _concerned(cohort: Cohort, closure: frozenset[Pair]) -> Cohort:
+    """All rows in which D and D' can differ, once the blocks of modalities that left for everyone are gone.
+
+    They are the rows of the people named; and everybody's, where a label falls with a modality that left for everyone.
+    """
+    if any(subject == EVERYONE and cohort.label_falls({modality}) for subject, modality in closure):
+        return cohort
+    return cohort.of_subjects(subject for subject, _ in closure)
 
 
 def guarantee_of(mechanism: Mechanism, mus: Sequence[float]) -> Guarantee:

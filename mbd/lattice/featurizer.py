@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from mbd.backbones.base import Backbone
-from mbd.cohort.batch import make_batch
+from mbd.cohort.batch import Batch, make_batch
 from mbd.cohort.cohort import Cohort, Task
 from mbd.cohort.modality import Modality, ModalitySet
 from mbd.errors import CohortError
@@ -29,7 +29,12 @@ from mbd.lattice.statistics import LABEL_BITS, Grid, Statistics
 FloatArray = NDArray[np.float64]
 
 FEATURE_BITS = 11
-CHUNK_ROWS = 256
+BATCH_ROWS = 256
+"""Rows that the backbone embeds at once: its activations are the largest thing in memory."""
+
+CHUNK_ROWS = 1024
+"""Rows that are multiplied at once: enough that a product costs more than adding it to the total."""
+
 _SPREAD = 4.0  # standard deviations that fit into [-1, 1]
 _AMBIGUOUS = 2.0**-20  # grid steps around a rounding boundary; float64 embeddings differ by far less
 _LEAST_RAW_SPREAD = 1e-12  # a channel's own numbers have the same bits in every batch: only constants are left out
@@ -110,18 +115,8 @@ class Featurizer:
     def features(self, cohort: Cohort, rows: Sequence[int]) -> FloatArray:
         """The features of these rows, integer-valued float64 [N, D]; a block that a row lacks is all zeros."""
         phi_ND = np.zeros((len(rows), self.layout.width))
-        one = float(1 << self.grid.feature_bits)
-        for block in self.layout.blocks:
-            position = [n for n, i in enumerate(rows) if block.channels <= cohort.present(i)]
-            if not position:
-                continue
-            at = [rows[n] for n in position]
-            phi_ND[position, block.indicator] = one
-            if block.raw:
-                scaled = self.scalings[f"{block.name}.raw"](_channel(cohort, at, block))
-                phi_ND[position, block.raw_at] = np.rint(scaled * one)
-            if block.learned:
-                phi_ND[position, block.learned_at] = self._learned(cohort, at, block, one)
+        for start in range(0, len(rows), BATCH_ROWS):
+            self._fill(phi_ND[start : start + BATCH_ROWS], cohort, rows[start : start + BATCH_ROWS])
         return phi_ND
 
     def labels(self, cohort: Cohort, rows: Sequence[int]) -> FloatArray:
@@ -146,9 +141,27 @@ class Featurizer:
             chunk = rows[start : start + chunk_rows]
             yield self.features(cohort, chunk), self.labels(cohort, chunk)
 
-    def _learned(self, cohort: Cohort, at: Sequence[int], block: Block, one: float) -> FloatArray:
+    def _fill(self, phi_ND: FloatArray, cohort: Cohort, rows: Sequence[int]) -> None:
+        """Write the features of one batch of rows over zeros."""
+        one = float(1 << self.grid.feature_bits)
+        batch = make_batch(cohort, rows, dtype=torch.float64)
+        having = {block: _positions(batch, block.channels) for block in self.layout.blocks}
+        for block, position in having.items():
+            phi_ND[position, block.indicator] = one
+            if block.raw and len(position):
+                channel_NF = _channel(cohort, [rows[n] for n in position], block)
+                phi_ND[position, block.raw_at] = np.rint(self.scalings[f"{block.name}.raw"](channel_NF) * one)
+        if self.layout.embedding:
+            embedded = _embed_all(self.backbone, batch, having)
+            for block, position in having.items():
+                at = [rows[n] for n in position]
+                phi_ND[position, block.learned_at] = self._learned(embedded[block], cohort, at, block, one)
+
+    def _learned(
+        self, embedding_ND: FloatArray, cohort: Cohort, at: Sequence[int], block: Block, one: float
+    ) -> FloatArray:
         scaling = self.scalings[f"{block.name}.learned"]
-        steps_ND = scaling(_embedding(self.backbone, cohort, at, block.channels)) * one
+        steps_ND = scaling(embedding_ND) * one
         near = np.abs(steps_ND - np.floor(steps_ND) - 0.5) < _AMBIGUOUS
         for n in np.flatnonzero(near.any(axis=1)).tolist():
             steps_ND[n] = scaling(_embedding(self.backbone, cohort, [at[n]], block.channels))[0] * one
@@ -159,6 +172,28 @@ def label_limit(task: Task) -> int:
     """The largest label of a task on the grid 2^-10, from its public declaration."""
     largest = 1.0 if task.kind == "classification" else max(abs(task.low), abs(task.high))
     return int(np.ceil(largest * 2**LABEL_BITS))
+
+
+def _positions(batch: Batch, channels: ModalitySet) -> NDArray[np.intp]:
+    """Positions of the rows that have all of these channels, ascending."""
+    columns = [column for column, modality in enumerate(Modality) if modality in channels]
+    return np.flatnonzero(batch.present.numpy()[:, columns].all(axis=1))
+
+
+def _embed_all(backbone: Backbone, batch: Batch, having: Mapping[Block, NDArray[np.intp]]) -> dict[Block, FloatArray]:
+    """h_B [N, D] for the rows that have each block.
+
+    All (row, block) pairs stand in one queue and go through the network `BATCH_ROWS` at a time: for one person's few
+    rows that is one pass instead of one a block.
+    """
+    position = np.concatenate(list(having.values()))
+    blocks = [block.channels for block, mine in having.items() for _ in mine]
+    embedded = [np.zeros((0, backbone.embedding_dim))]
+    for start in range(0, len(position), BATCH_ROWS):
+        queued = slice(start, start + BATCH_ROWS)
+        embedded.append(backbone.embed_each(batch.select(torch.from_numpy(position[queued])), blocks[queued]).numpy())
+    ends = np.cumsum([len(mine) for mine in having.values()])[:-1]
+    return dict(zip(having, np.split(np.concatenate(embedded), ends), strict=True))
 
 
 def _rows_with(cohort: Cohort, channels: ModalitySet) -> list[int]:
@@ -178,7 +213,7 @@ def _frames_mean(cohort: Cohort, row: int, modality: Modality) -> FloatArray:
 
 def _embedding(backbone: Backbone, cohort: Cohort, at: Sequence[int], channels: ModalitySet) -> FloatArray:
     chunks = []
-    for start in range(0, len(at), CHUNK_ROWS):
-        batch = make_batch(cohort, at[start : start + CHUNK_ROWS], dtype=torch.float64)
+    for start in range(0, len(at), BATCH_ROWS):
+        batch = make_batch(cohort, at[start : start + BATCH_ROWS], dtype=torch.float64)
         chunks.append(backbone.embed(batch, channels).numpy())
     return np.concatenate(chunks)

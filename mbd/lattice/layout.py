@@ -24,6 +24,7 @@ from mbd.cohort.modality import (
 from mbd.errors import TrainingError
 
 INDICATOR_PENALTY = 1.0
+"""Of presence indicators where a line does not say otherwise, and the least that any coordinate may carry."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +83,15 @@ class Layout:
     Attributes:
         raw_widths: coordinates of each channel itself; its keys are the modalities in force.
         embedding: width of every h_B.
-        penalties: the public diagonal Lambda, one value (>= 1) for each `groups` name; indicators carry 1.
+        penalties: the public diagonal Lambda, one value (>= 1) for each `groups` name.
+        indicator_penalty: the diagonal's value (>= 1) at every presence indicator. The smallest value is lambda_min;
+            noise and release grid are in inverse proportion to it: large cohorts need more than 1.
     """
 
     raw_widths: Mapping[Modality, int]
     embedding: int
     penalties: Mapping[str, float]
+    indicator_penalty: float = INDICATOR_PENALTY
 
     def __post_init__(self) -> None:
         if set(self.penalties) != set(self.groups):
@@ -95,7 +99,8 @@ class Layout:
                 f"Penalties are needed for {sorted(self.groups)}, given for {sorted(self.penalties)}.",
                 remedy="give one penalty for each group of coordinates",
             )
-        if not all(np.isfinite(value) and value >= INDICATOR_PENALTY for value in self.penalties.values()):
+        diagonal = [self.indicator_penalty, *self.penalties.values()]
+        if not all(np.isfinite(value) and value >= INDICATOR_PENALTY for value in diagonal):
             raise TrainingError(
                 "A penalty below 1 would weaken the strong convexity that the guarantee rests on.",
                 remedy="choose penalties of at least 1",
@@ -134,7 +139,7 @@ class Layout:
     @cached_property
     def penalty_D(self) -> NDArray[np.float64]:
         """The diagonal of Lambda, float64 [D]."""
-        penalty_D = np.full(self.width, INDICATOR_PENALTY)
+        penalty_D = np.full(self.width, self.indicator_penalty)
         for block in self.blocks:
             if block.raw:
                 penalty_D[block.raw_at] = self.penalties[f"{block.name}.raw"]
@@ -156,7 +161,8 @@ class Layout:
         """The layout after these modalities are gone for everyone; block order is kept."""
         raw_widths = {m: w for m, w in self.raw_widths.items() if m not in modalities}
         groups = group_names(raw_widths, self.embedding)
-        return Layout(raw_widths, self.embedding, {group: self.penalties[group] for group in groups})
+        penalties = {group: self.penalties[group] for group in groups}
+        return Layout(raw_widths, self.embedding, penalties, self.indicator_penalty)
 
     def as_json(self) -> dict[str, Any]:
         """The public constants, for hashing and for the model's file."""
@@ -164,10 +170,12 @@ class Layout:
             "rawWidths": {m.value: self.raw_widths[m] for m in self.modalities},
             "embedding": self.embedding,
             "penalties": dict(self.penalties),
+            "indicatorPenalty": self.indicator_penalty,
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Layout":
         """The inverse of `as_json`."""
         raw_widths = {parse_modality(name): int(width) for name, width in value["rawWidths"].items()}
-        return cls(raw_widths, int(value["embedding"]), dict(value["penalties"]))
+        penalties, indicator = dict(value["penalties"]), float(value["indicatorPenalty"])
+        return cls(raw_widths, int(value["embedding"]), penalties, indicator)

@@ -7,6 +7,7 @@ Source: docs/guarantees.md, Claim 3.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +45,7 @@ class ReleasePolicy:
     budget_epsilon: float = 1.0
     heads: int = 7
 
-    @property
+    @cached_property
     def head_mu(self) -> float:
         """The mu of every single head."""
         return mu_of(self.epsilon, self.delta) / math.sqrt(self.heads)
@@ -165,7 +166,8 @@ def solve_head(
     if not bound <= policy.tau:
         raise NotCertifiedError(
             f"On the release grid the residual is bounded by {bound:.3g}, above tau = {policy.tau:g}.",
-            remedy="train the model line with a larger tau (MBD_TAU); nothing was released",
+            remedy="train the model line with larger penalties or a larger epsilon (MBD_EPSILON): they make the grid "
+            "finer beside tau, as a larger tau does not; nothing was released",
         )
     return replace(found, weights_DK=on_grid_DK, residual_bound=bound)
 

@@ -9,7 +9,7 @@ Legend: N rows, D coordinates, K outputs.
 """
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -21,7 +21,7 @@ from mbd.cohort.cohort import Cohort, Partition, Split
 from mbd.cohort.modality import Modality, ModalitySet, parse_pattern
 from mbd.errors import CohortError
 from mbd.lattice.featurizer import Featurizer
-from mbd.lattice.layout import INDICATOR_PENALTY, Layout
+from mbd.lattice.layout import INDICATOR_PENALTY
 from mbd.lattice.statistics import Statistics
 
 FloatArray = NDArray[np.float64]
@@ -106,7 +106,7 @@ class PublicErrors:
             name, kind = group.split(".")
             smallest = min(raw[modality] for modality in parse_pattern(name))
             penalties[group] = smallest if kind == "raw" else ratio * smallest
-        return self.featurizer.with_layout(Layout(layout.raw_widths, layout.embedding, penalties))
+        return self.featurizer.with_layout(replace(layout, penalties=penalties))
 
     def _raw_penalty(self, rule: PenaltyRule, modality: Modality) -> float:
         judges: Sequence[ModalitySet] = {

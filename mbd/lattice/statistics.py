@@ -94,29 +94,28 @@ class Statistics:
         Raises:
             ExactnessError: too many rows, or a value off the grid.
         """
-        rows = len(phi_ND)
-        grid.require(rows)
-        for name, values, limit in (
-            ("feature", phi_ND, 1 << grid.feature_bits),
-            ("label", label_NK, grid.label_limit),
-        ):
-            if not np.array_equal(values, np.rint(values)) or np.abs(values).max(initial=0) > limit:
-                raise ExactnessError(
-                    f"A {name} is not an integer in [-{limit}, {limit}].",
-                    remedy="pass features and labels through the featurizer's grid first",
-                )
-        gram = (phi_ND.T @ phi_ND).astype(np.int64)
-        return cls(grid, gram, (phi_ND.T @ label_NK).astype(np.int64), rows)
+        return cls.accumulate(grid, phi_ND.shape[1], label_NK.shape[1], [(phi_ND, label_NK)])
 
     @classmethod
     def accumulate(
         cls, grid: Grid, width: int, outputs: int, chunks: Iterable[tuple[FloatArray, FloatArray]]
     ) -> "Statistics":
-        """The sum over a stream of (features, labels), each as in `of`; memory does not grow with the rows."""
-        total = cls.zero(grid, width, outputs)
+        """The sum over a stream of (features, labels), each as in `of`; memory does not grow with the rows.
+
+        The running sums stay in float64, where they are exact under the same bound, and become integers once. numpy
+        sees one array on both sides of ``phi.T @ phi`` and computes a single triangle (BLAS syrk).
+        """
+        rows = 0
+        gram, moment = np.zeros((width, width)), np.zeros((width, outputs))
+        product = np.empty_like(gram)
         for phi_ND, label_NK in chunks:
-            total += cls.of(grid, phi_ND, label_NK)
-        return total
+            rows += len(phi_ND)
+            grid.require(rows)
+            _require_integers("feature", phi_ND, 1 << grid.feature_bits)
+            _require_integers("label", label_NK, grid.label_limit)
+            gram += np.matmul(phi_ND.T, phi_ND, out=product)
+            moment += phi_ND.T @ label_NK
+        return cls(grid, gram.astype(np.int64), moment.astype(np.int64), rows)
 
     def __add__(self, other: "Statistics") -> "Statistics":
         self._require_same_shape(other)
@@ -142,8 +141,11 @@ class Statistics:
     __hash__ = None  # type: ignore[assignment]  # a mutable array inside
 
     def at(self, coordinates: NDArray[np.intp]) -> "Statistics":
-        """The statistics of a sub-set of the coordinates, same rows."""
-        return Statistics(self.grid, self.gram[np.ix_(coordinates, coordinates)], self.moment[coordinates], self.rows)
+        """The statistics of a sub-set of the coordinates (ascending, each once), same rows."""
+        if len(coordinates) == len(self.gram):
+            return self
+        gram = self.gram.take(coordinates, axis=0).take(coordinates, axis=1)  # half the time of `np.ix_`
+        return Statistics(self.grid, gram, self.moment[coordinates], self.rows)
 
     def commitment(self, salt: bytes) -> str:
         """SHA-256 (hex) under a salt: anyone who holds the rows and the salt can recompute it.
@@ -186,3 +188,13 @@ class Statistics:
                 "These statistics belong to different layouts or grids.",
                 remedy="combine only statistics of one model line",
             )
+
+
+def _require_integers(name: str, values: FloatArray, limit: int) -> None:
+    """Raise `ExactnessError` unless every value is an integer in [-limit, limit]."""
+    inside = -limit <= values.min(initial=0) and values.max(initial=0) <= limit  # a NaN is not inside of anything
+    if not (inside and np.array_equal(values, np.rint(values))):
+        raise ExactnessError(
+            f"A {name} is not an integer in [-{limit}, {limit}].",
+            remedy="pass features and labels through the featurizer's grid first",
+        )

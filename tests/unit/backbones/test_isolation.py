@@ -65,6 +65,37 @@ def test_channels_outside_the_block_and_labels_never_change_a_bit(
 
 
 @every_backbone
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    names=st.lists(st.sampled_from(BLOCKS), min_size=12, max_size=12),
+    how=st.sampled_from(["values", "nan", "absent"]),
+    seed=st.integers(0, 2**31),
+)
+def test_a_row_with_a_block_of_its_own_shows_nothing_of_its_other_channels(
+    make_backbone, make_random_batch, *, name, names, how, seed
+):
+    """In one pass over rows of different blocks: a channel changes no row whose block is without it, bit for bit."""
+    backbone = make_backbone(name).double()
+    blocks = [parse_pattern(block) for block in names]
+    batch = have(make_random_batch(seed=seed, rows=12), set(Modality))
+    before = backbone.embed_each(batch, blocks)
+    for modality in Modality:
+        after = backbone.embed_each(tamper(batch, {modality}, how=how, seed=seed), blocks)
+        without = [i for i, block in enumerate(blocks) if modality not in block]
+        assert torch.equal(after[without], before[without])
+
+
+@every_backbone
+def test_one_pass_over_many_blocks_gives_what_a_pass_for_each_block_gives(make_backbone, make_random_batch, name):
+    backbone, batch = make_backbone(name).double(), make_random_batch(rows=35)
+    blocks = [parse_pattern(BLOCKS[i % len(BLOCKS)]) for i in range(35)]
+    together = backbone.embed_each(batch, blocks)
+    for block in subsets(Modality):
+        mine = [i for i, other in enumerate(blocks) if other == block]
+        assert torch.allclose(together[mine], backbone.embed(batch, block)[mine], rtol=0, atol=1e-10)
+
+
+@every_backbone
 @pytest.mark.parametrize("block", BLOCKS)
 def test_each_channel_of_the_block_does_change_it(make_backbone, make_random_batch, name, block):
     backbone, channels = make_backbone(name), parse_pattern(block)

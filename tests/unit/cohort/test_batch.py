@@ -25,6 +25,17 @@ def test_a_batch_holds_each_row_bit_for_bit_and_says_what_is_padding_and_what_is
     assert np.array_equal(batch.target.numpy(), cohort.targets[picks].astype(np.float32))
 
 
+def test_selected_rows_of_a_batch_are_the_same_rows_with_the_same_padding(random_cohort):
+    batch = make_batch(random_cohort(2), range(9))
+    chosen = batch.select(torch.tensor([7, 2, 2]))
+    for n, row in enumerate([7, 2, 2]):
+        assert torch.equal(chosen.present[n], batch.present[row])
+        assert torch.equal(chosen.target[n], batch.target[row])
+        for m in batch.features:
+            assert torch.equal(chosen.features[m][n], batch.features[m][row])
+            assert torch.equal(chosen.valid[m][n], batch.valid[m][row])
+
+
 def test_a_modality_without_a_channel_is_nowhere(small):
     batch = make_batch(small, [0, 1])
     assert set(batch.features) == {Modality.TEXT, Modality.AUDIO}

@@ -44,6 +44,17 @@ def test_where_takes_rows_that_match_everything_given(small):
     assert len(small.where(partition=Partition.PUBLIC, split=Split.TEST)) == 0
 
 
+def test_the_rows_of_some_people_are_theirs_in_order_and_a_stranger_has_none(small):
+    someone, other = small.subjects[1], small.subjects[0]
+    theirs = small.of_subjects([someone, other, "nobody"])
+    assert theirs.rows == tuple(row for row in small.rows if row.subject in {someone, other})
+    assert [theirs.present(i) for i in range(len(theirs))] == [
+        small.present(i) for i, row in enumerate(small.rows) if row.subject in {someone, other}
+    ]
+    assert len(small.of_subjects(["nobody"])) == 0
+    assert sorted(i for mine in small.rows_of.values() for i in mine) == list(range(len(small)))
+
+
 def test_an_empty_selection_still_has_shapes(small):
     nobody = small.select([])
     assert nobody.presence.shape == (0, 2)
