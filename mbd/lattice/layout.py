@@ -84,7 +84,7 @@ class Layout:
         raw_widths: coordinates of each channel itself; its keys are the modalities in force.
         embedding: width of every h_B.
         penalties: the public diagonal Lambda, one value (>= 1) for each `groups` name.
-        indicator_penalty: the diagonal's value (>= 1) at every presence indicator. The smallest value is lambda_min, and
+        indicator_penalty: the diagonal's value (>= 1) at every presence indicator. The smallest value is lambda_min;
             noise and release grid are in inverse proportion to it: large cohorts need more than 1.
     """
 
