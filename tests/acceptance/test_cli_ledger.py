@@ -75,7 +75,7 @@ def test_lineage_lists_versions_with_their_certificates(home, demo, mbd):
     said = mbd("lineage", "--home", home, "--json").json
     assert said["live_with_revoked_channels"] == 0
     states = [(v["version"], v["state"], v["guarantee"], v["certificates"]) for v in said["versions"]]
-    assert states == [(1, "retired", None, None), (2, "live", "certified", demo.bundle.parent.name)]
+    assert states == [(1, "retired", None, []), (2, "live", "certified", [demo.bundle.parent.name])]
     assert "No live model descends from a revoked channel." in mbd("lineage", "--home", home).out
 
 

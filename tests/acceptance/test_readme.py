@@ -36,10 +36,16 @@ def own_data(tmp_path):
     save_file(features[Modality.VISION], tmp_path / "vision.safetensors")
 
 
-@pytest.mark.usefixtures("own_data")
+@pytest.fixture
+def requests(tmp_path):
+    """What the section on filing supposes: two people of the demo who ask for different things."""
+    (tmp_path / "requests.csv").write_text("subject,modality\nsynthetic-038,audio\nsynthetic-039,\n")
+
+
+@pytest.mark.usefixtures("own_data", "requests")
 def test_every_command_of_the_readme_does_what_it_says(mbd, tmp_path):
     assert len(COMMANDS) > 15
-    ours = {"state", "mine", "my-cohort", "index.csv", "text.npy", "audio.npz", "vision.safetensors"}
+    ours = {"state", "mine", "my-cohort", "index.csv", "text.npy", "audio.npz", "vision.safetensors", "requests.csv"}
     for line in COMMANDS:
         program, *words = shlex.split(line, comments=True)
         assert program == "mbd", line

@@ -8,7 +8,8 @@ from mbd.errors import MbdError, RowError
 
 
 def tree(kind):
-    return [kind, *(below for child in kind.__subclasses__() for below in tree(child))]
+    children = [child for child in kind.__subclasses__() if child.__module__ == kind.__module__]
+    return [kind, *(below for child in children for below in tree(child))]
 
 
 @pytest.mark.parametrize("kind", tree(MbdError), ids=lambda kind: kind.__name__)

@@ -14,7 +14,7 @@ from mbd.lattice.on_ray import ray_statistics
 
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None,
-    reason="Ray is not installed: run `uv pip install -p .venv -c constraints.txt -e '.[dev,ray]'`, then this test",
+    reason="Ray is not installed: run `uv pip install -p .venv -c constraints.txt -e '.[dev]'`, then this test",
 )
 
 
