@@ -42,12 +42,17 @@ def test_a_batch_is_one_version_one_solve_and_one_certificate_each(system, cohor
     assert model.statistics == model.featurizer.statistics(training_rows(remaining))
 
 
-def test_a_certificate_of_a_batch_names_nobody_else(system, asked, people, check):
+def test_a_certificate_of_a_batch_says_nothing_of_the_other_requests(system, asked, people, check):
+    """The leaves beside the gap of an absence proof are whoever stands there, in a batch or not."""
     batch = revoke_batch(system, asked)
     statements = [check(system, results[0]).statement for results in batch]
     for mine in statements:
-        theirs = {c for other in statements if other is not mine for c in other.predicate.subject_commitments}
-        assert not any(commitment.encode() in mine.canonical() for commitment in theirs)
+        dataset = mine.predicate.dataset.model_copy(update={"absence": ()})
+        said = mine.predicate.model_copy(update={"dataset": dataset}).model_dump_json()
+        for other in (other.predicate for other in statements if other is not mine):
+            assert not any(commitment in said for commitment in other.subject_commitments)
+            assert other.request.digest not in said
+        assert {proof.subject for proof in mine.predicate.dataset.absence} == set(mine.predicate.subject_commitments)
         assert not any(person.encode() in mine.canonical() for person in people)
 
 
