@@ -13,6 +13,7 @@ Legend: N rows, D coordinates, F features of one channel, K outputs.
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -143,29 +144,37 @@ class Featurizer:
 
     def _fill(self, phi_ND: FloatArray, cohort: Cohort, rows: Sequence[int]) -> None:
         """Write the features of one batch of rows over zeros."""
-        one = float(1 << self.grid.feature_bits)
         batch = make_batch(cohort, rows, dtype=torch.float64)
         having = {block: _positions(batch, block.channels) for block in self.layout.blocks}
+        embedded = _embed_all(self.backbone, batch, having) if self.layout.embedding else {}
         for block, position in having.items():
-            phi_ND[position, block.indicator] = one
+            phi_ND[position, block.indicator] = 1.0
             if block.raw and len(position):
-                channel_NF = _channel(cohort, [rows[n] for n in position], block)
-                phi_ND[position, block.raw_at] = np.rint(self.scalings[f"{block.name}.raw"](channel_NF) * one)
-        if self.layout.embedding:
-            embedded = _embed_all(self.backbone, batch, having)
-            for block, position in having.items():
-                at = [rows[n] for n in position]
-                phi_ND[position, block.learned_at] = self._learned(embedded[block], cohort, at, block, one)
+                phi_ND[position, block.raw_at] = _channel(cohort, [rows[n] for n in position], block)
+            if block.learned:
+                phi_ND[position, block.learned_at] = embedded[block]
+        one = float(1 << self.grid.feature_bits)
+        steps_ND = self._scaling(phi_ND) * one
+        for block, position in having.items():
+            if len(position) < len(rows):
+                steps_ND[np.setdiff1d(np.arange(len(rows)), position), block.start : block.stop] = 0.0
+        near_ND = np.abs(steps_ND - np.floor(steps_ND) - 0.5) < _AMBIGUOUS
+        for block in having if near_ND.any() else ():
+            for n in np.flatnonzero(near_ND[:, block.learned_at].any(axis=1)).tolist():
+                alone_1D = _embedding(self.backbone, cohort, [rows[n]], block.channels)
+                steps_ND[n, block.learned_at] = self.scalings[f"{block.name}.learned"](alone_1D)[0] * one
+        np.rint(steps_ND, out=phi_ND)
 
-    def _learned(
-        self, embedding_ND: FloatArray, cohort: Cohort, at: Sequence[int], block: Block, one: float
-    ) -> FloatArray:
-        scaling = self.scalings[f"{block.name}.learned"]
-        steps_ND = scaling(embedding_ND) * one
-        near = np.abs(steps_ND - np.floor(steps_ND) - 0.5) < _AMBIGUOUS
-        for n in np.flatnonzero(near.any(axis=1)).tolist():
-            steps_ND[n] = scaling(_embedding(self.backbone, cohort, [at[n]], block.channels))[0] * one
-        return np.rint(steps_ND)
+    @cached_property
+    def _scaling(self) -> Scaling:
+        """The scalings of all groups as one; indicators stay as they are."""
+        centre_D, factor_D = np.zeros(self.layout.width), np.ones(self.layout.width)
+        for block in self.layout.blocks:
+            for kind, at in (("raw", block.raw_at), ("learned", block.learned_at)):
+                if at.start < at.stop:
+                    scaling = self.scalings[f"{block.name}.{kind}"]
+                    centre_D[at], factor_D[at] = scaling.centre, scaling.factor
+        return Scaling(centre_D, factor_D)
 
 
 def label_limit(task: Task) -> int:
