@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mbd.cohort.modality import ModalitySet, pattern_name
 from mbd.errors import NotCertifiedError
-from mbd.hashing import arrays_digest, canonical_json
+from mbd.hashing import arrays_digest, canonical_json, json_digest
 from mbd.lattice.layout import Layout
 from mbd.lattice.solve import Solution, residual, solve
 from mbd.lattice.statistics import Statistics
@@ -118,6 +118,7 @@ def release_heads(
     """
     sigma = sigma_for(sensitivity(layout, policy), policy.head_mu)
     heads, bounds, candidates = {}, {}, {}
+    constants = json_digest(layout.as_json())
     for pattern in patterns:
         begin = start[pattern].weights_DK if start is not None else None
         solution = solve_head(layout, statistics, pattern, policy=policy, start_DK=begin)
@@ -127,7 +128,7 @@ def release_heads(
                 "head": pattern_name(pattern),
                 "statistics": commitment,
                 "start": arrays_digest({"weights": begin}) if begin is not None else None,
-                "layout": layout.as_json(),
+                "layout": constants,
                 "tau": policy.tau,
                 "sigma": sigma,
             }

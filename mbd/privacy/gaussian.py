@@ -10,6 +10,7 @@ The classical ``sqrt(2 ln(1.25/delta)) / eps`` is proved only for eps < 1 and is
 
 import math
 from collections.abc import Iterable
+from functools import cache
 
 from scipy.special import log_ndtr, ndtr
 
@@ -47,6 +48,7 @@ def epsilon_of(mu: float, delta: float) -> float:
     return high
 
 
+@cache
 def mu_of(epsilon: float, delta: float) -> float:
     """The largest mu whose curve passes at or under (epsilon, delta), rounded down in the last digits.
 

@@ -14,7 +14,7 @@ from mbd.cohort import folder
 from mbd.cohort.cohort import Cohort
 from mbd.cohort.modality import ModalitySet, parse_pattern, pattern_name
 from mbd.errors import DeletionError
-from mbd.hashing import file_digest
+from mbd.hashing import file_digest, json_digest
 from mbd.lattice.fit import training_rows
 from mbd.lattice.model import LatticeModel, load_model
 from mbd.lattice.release import normal_equations, remove_noise, sensitivity
@@ -150,7 +150,7 @@ def _contexts(system: System, model: LatticeModel, predicate: ModalityDeletion) 
     expected = {
         "purpose": f"{lineage.model_line}/{lineage.version}/{bound}",
         "statistics": predicate.statistics.digest_after,
-        "layout": model.layout.as_json(),
+        "layout": json_digest(model.layout.as_json()),
         "tau": predicate.procedure.tau,
     }
     wrong = []
