@@ -159,8 +159,8 @@ class Featurizer:
             if len(position) < len(rows):
                 steps_ND[np.setdiff1d(np.arange(len(rows)), position), block.start : block.stop] = 0.0
         near_ND = np.abs(steps_ND - np.floor(steps_ND) - 0.5) < _AMBIGUOUS
-        for block in having if near_ND.any() else ():
-            for n in np.flatnonzero(near_ND[:, block.learned_at].any(axis=1)).tolist():
+        for block, position in having.items() if near_ND.any() else ():
+            for n in position[near_ND[position, block.learned_at].any(axis=1)].tolist():
                 alone_1D = _embedding(self.backbone, cohort, [rows[n]], block.channels)
                 steps_ND[n, block.learned_at] = self.scalings[f"{block.name}.learned"](alone_1D)[0] * one
         np.rint(steps_ND, out=phi_ND)
