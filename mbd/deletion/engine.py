@@ -178,7 +178,7 @@ def _steps(model: LatticeModel, down: Downdated, mechanism: Mechanism) -> list[S
     steps = [Step(part, origin[part], "kept", None, "exact", 0, public) for part in ("backbone", "constants")]
     if down.rows_touched or down.kept.layout != model.layout:
         same = "Integers: the same bits as a recomputation without what is withdrawn."
-        steps.append(Step("statistics", origin["statistics"], "downdated", mechanism, "exact", 0, same))
+        steps.append(Step("statistics", origin["statistics"], "downdated", None, "exact", 0, same))
     else:
         none = "No training row held what is withdrawn."
         steps.append(Step("statistics", origin["statistics"], "kept", None, "exact", 0, none))
