@@ -36,7 +36,7 @@ class Settings(BaseSettings):
     """Encrypts private keys on disk. Without it they are protected by file mode 0600 alone."""
 
     tau: float = Field(default=1e-6, gt=0)
-    """Of new model lines: the bound of every released head's residual. Large cohorts need a larger one."""
+    """Of new model lines: the bound of every released head's residual."""
 
     epsilon: float = Field(default=0.1, gt=0)
     """Of new model lines: the epsilon that releasing all heads together costs; no deletion costs more."""
@@ -46,6 +46,9 @@ class Settings(BaseSettings):
 
     budget_epsilon: float = Field(default=1.0, gt=0)
     """Of new model lines: when the composed epsilon would pass it, deletions become exact refits."""
+
+    exact_rows: int = Field(default=0, ge=0)
+    """Of new model lines: up to so many training rows, a deletion reads them all again and is an exact refit."""
 
     @model_validator(mode="after")
     def _no_unknown_variables(self) -> Self:

@@ -163,10 +163,17 @@ def require_mechanisms(model: LatticeModel) -> None:
 def _choose(model: LatticeModel, down: Downdated, spent: Sequence[float]) -> Mechanism:
     if not down.changed:
         return "lattice-drop"
-    return "lattice-newton" if _newton_fits(model, down, spent) else "lattice-refit"
+    if _few_rows(model, down) or not _fits_budget(model, down, spent):
+        return "lattice-refit"
+    return "lattice-newton"
 
 
-def _newton_fits(model: LatticeModel, down: Downdated, spent: Sequence[float]) -> bool:
+def _few_rows(model: LatticeModel, down: Downdated) -> bool:
+    """Whether the line's policy lets a deletion read every row again, which proves more and spends nothing."""
+    return down.statistics.rows <= model.policy.exact_rows
+
+
+def _fits_budget(model: LatticeModel, down: Downdated, spent: Sequence[float]) -> bool:
     policy = model.policy
     after_this = compose([*spent, *[policy.head_mu] * len(down.changed)])
     return after_this <= mu_of(policy.budget_epsilon, policy.delta)
@@ -199,10 +206,10 @@ def _alternatives(
     model: LatticeModel, down: Downdated, mechanism: Mechanism, spent: Sequence[float]
 ) -> tuple[Alternative, ...]:
     if mechanism == "lattice-newton":
-        reason = "It reads every row again; it is taken when the budget of the line is used up."
+        reason = "It reads every row again; it is taken when the line's budget is used up, or on up to MBD_EXACT_ROWS."
         return (Alternative("lattice-refit", "exact", len(down.after), reason),)
     if mechanism == "lattice-refit":
-        reason = "It would pass the line's budget."
+        reason = "It proves less." if _fits_budget(model, down, spent) else "It would pass the line's budget."
         return (Alternative("lattice-newton", "certified", down.rows_touched, reason),)
     return ()
 

@@ -35,6 +35,7 @@ class ReleasePolicy:
         epsilon: what releasing all heads of the line together is calibrated to, at ``delta``.
         delta: the delta of every statement.
         budget_epsilon: the composed epsilon at ``delta`` that the line may reach before deletions become refits.
+        exact_rows: up to so many training rows, a deletion reads them all again and is an exact refit.
         heads: how many heads the line began with. Each has the same mu for ever, so that a deletion, which releases
             some of them again, uses the very noise scale that training on D' from the start would use.
     """
@@ -43,6 +44,7 @@ class ReleasePolicy:
     epsilon: float = 0.1
     delta: float = 1e-9
     budget_epsilon: float = 1.0
+    exact_rows: int = 0
     heads: int = 7
 
     @cached_property

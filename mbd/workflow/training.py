@@ -119,6 +119,7 @@ def train_line(
             epsilon=settings.epsilon,
             delta=settings.delta,
             budget_epsilon=settings.budget_epsilon,
+            exact_rows=settings.exact_rows,
         )
         model = fit_lattice(
             trained.backbone,

@@ -97,6 +97,25 @@ def test_an_exhausted_budget_is_planned_as_an_exact_refit_that_reads_every_row(m
     assert "budget" in other.reason
 
 
+def test_up_to_the_rows_that_the_policy_names_every_deletion_is_an_exact_refit(model, cohort, someone):
+    asked = revocation((someone, TEXT))
+    remaining = deleted(model, cohort, asked).model.statistics.rows
+
+    def under(exact_rows):
+        line = dataclasses.replace(model, policy=dataclasses.replace(model.policy, exact_rows=exact_rows))
+        planned, outcome = plan(line, cohort, asked, spent=[]), deleted(line, cohort, asked)
+        assert planned.mechanism == outcome.mechanism
+        return planned, outcome
+
+    assert under(remaining - 1)[1].mechanism == "lattice-newton"
+    planned, outcome = under(remaining)
+    assert outcome.mechanism == "lattice-refit"
+    assert isinstance(outcome.guarantee, Exact)
+    assert planned.budget.this == 0
+    (other,) = planned.alternatives
+    assert (other.guarantee, other.reason) == ("certified", "It proves less.")
+
+
 @pytest.mark.parametrize("part", list(LATTICE))
 @pytest.mark.parametrize("provenance", [None, "entangled", "private", "hearsay"])
 def test_a_part_without_a_mechanism_is_refused_by_plan_and_delete(model, cohort, someone, part, provenance):
