@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from certs.statement import Certified
+from mbd.cohort.cohort import EVERYONE
 from mbd.cohort.modality import Modality
 from mbd.deletion import engine
 from mbd.errors import DeletionError, UnknownSubjectError
@@ -85,6 +86,17 @@ def test_each_certificate_of_a_batch_replays(system, asked):
     for results in revoke_batch(system, asked):
         done = replay(system, results[0].bundle.read_bytes())
         assert done.matched, [check for check in done.checks if not check.matched]
+
+
+def test_a_modality_of_everyone_and_single_people_go_together(system, people, tester, check):
+    asked = [[(EVERYONE, AUDIO)], [(people[0], AUDIO)], [(tester, TEXT)], [(people[1], TEXT), (people[1], AUDIO)]]
+    kinds = []
+    for results in revoke_batch(system, asked):
+        predicate = check(system, results[0]).statement.predicate
+        assert set(predicate.procedure.dropped) == {"a", "ta", "av", "tav"}
+        kinds.append(predicate.request.scope.kind)
+    assert kinds == ["modality", "subject-modality", "subject-modality", "several"]
+    assert set(load_model(system.model_folder("main", 2)).layout.modalities) == {TEXT, VISION}
 
 
 def test_one_impossible_request_refuses_the_batch_before_anything_is_filed(system, asked):
