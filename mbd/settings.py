@@ -50,6 +50,10 @@ class Settings(BaseSettings):
     exact_rows: int = Field(default=0, ge=0)
     """Of new model lines: up to so many training rows, a deletion reads them all again and is an exact refit."""
 
+    indicator_penalty: float = Field(default=1.0, ge=1, allow_inf_nan=False)
+    """Of new model lines: the penalty of presence indicators, often the least of all. Lines of several hundred
+    thousand rows need more, because noise and release grid are in inverse proportion to the least penalty."""
+
     @model_validator(mode="after")
     def _no_unknown_variables(self) -> Self:
         """A misspelt MBD_EPSILON must not be ignored in silence. MBD_TEST_ belongs to the tests."""

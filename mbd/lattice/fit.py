@@ -6,6 +6,7 @@ from dataclasses import replace
 from mbd.backbones.base import Backbone
 from mbd.cohort.cohort import Cohort, Partition, Split
 from mbd.lattice.featurizer import Featurizer
+from mbd.lattice.layout import INDICATOR_PENALTY
 from mbd.lattice.model import LatticeModel
 from mbd.lattice.release import ReleasePolicy, release_heads
 from mbd.lattice.selection import PenaltyRule, select_penalties
@@ -26,6 +27,7 @@ def fit_lattice(
     purpose: str,
     salt: bytes,
     rule: PenaltyRule | None = None,
+    indicator_penalty: float = INDICATOR_PENALTY,
     on_progress: Callable[[float], None] | None = None,
 ) -> LatticeModel:
     """Constants and penalties from public rows, exact statistics of all training rows, released heads.
@@ -38,10 +40,12 @@ def fit_lattice(
         purpose: binds the noise to this occasion.
         salt: 32 fresh random bytes, for the statistics' commitment.
         rule: how penalties are chosen; None is the rule that we ship.
+        indicator_penalty: see `Layout`.
         on_progress: called with the finished fraction.
     """
     public = cohort.where(partition=Partition.PUBLIC, split=Split.TRAIN)
     featurizer = select_penalties(Featurizer.fit(backbone, public), cohort, rule=rule, on_progress=on_progress)
+    featurizer = featurizer.with_layout(replace(featurizer.layout, indicator_penalty=indicator_penalty))
     statistics = featurizer.statistics(training_rows(cohort))
     patterns = featurizer.layout.patterns
     policy = replace(policy, heads=len(patterns))

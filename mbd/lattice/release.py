@@ -169,8 +169,8 @@ def solve_head(
     if not bound <= policy.tau:
         raise NotCertifiedError(
             f"On the release grid the residual is bounded by {bound:.3g}, above tau = {policy.tau:g}.",
-            remedy="train the model line with larger penalties or a larger epsilon (MBD_EPSILON): they make the grid "
-            "finer beside tau, as a larger tau does not; nothing was released",
+            remedy="train the model line with a larger MBD_INDICATOR_PENALTY or MBD_EPSILON: they make the grid finer "
+            "beside tau, as a larger tau does not; nothing was released",
         )
     return replace(found, weights_DK=on_grid_DK, residual_bound=bound)
 

@@ -125,6 +125,7 @@ def train_line(
             trained.backbone,
             cohort,
             policy=policy,
+            indicator_penalty=settings.indicator_penalty,
             noise=system.keyring.noise,
             purpose=f"{line}/1/training",
             salt=secrets.token_bytes(KEY_BYTES),
