@@ -119,8 +119,9 @@ def growth(how, base):
 
 
 def test_memory_does_not_grow_with_the_rows(long_cohorts):
-    assert growth("stream", long_cohorts) < 20
+    """Ten to thirty MB come and go with the allocator and the mapped file's pages; all rows would take over a hundred."""
+    assert growth("stream", long_cohorts) < 60
 
 
 def test_the_measurement_can_fail(long_cohorts):
-    assert growth("load", long_cohorts) > 40
+    assert growth("load", long_cohorts) > 90
