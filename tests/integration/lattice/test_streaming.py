@@ -119,7 +119,7 @@ def growth(how, base):
 
 
 def test_memory_does_not_grow_with_the_rows(long_cohorts):
-    """Ten to thirty MB come and go with the allocator and the mapped file's pages; all rows would take over a hundred."""
+    """Ten to thirty MB come and go with the allocator and mapped pages; all rows would take over a hundred."""
     assert growth("stream", long_cohorts) < 60
 
 
