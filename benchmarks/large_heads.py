@@ -224,9 +224,10 @@ def main() -> None:
 
 def write(measured: list[dict[str, Any]]) -> None:
     """Results and picture of the widths measured so far."""
+    build: Any = np.show_config(mode="dicts")
     about = {
         "blas_threads": int(os.environ["OMP_NUM_THREADS"]),
-        "blas": np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"],  # type: ignore[call-overload,index]
+        "blas": build["Build Dependencies"]["blas"]["name"],
         "rows": ROWS,
         "tau": ReleasePolicy().tau,
         "python": platform.python_version(),

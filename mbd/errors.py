@@ -42,7 +42,7 @@ class MbdError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """An error of a worker process arrives whole, whatever its constructor asks for."""
-        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]  # typeshed lacks it
 
 
 class SettingsError(MbdError):

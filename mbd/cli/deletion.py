@@ -50,7 +50,7 @@ def _show(out: Output, found: Any) -> None:
         [(s.part, s.provenance, s.action, s.mechanism or "-", s.guarantee) for s in plan.steps],
     )
     solved = sum(step.coordinates for step in plan.steps)
-    out.say(f"{plan.mechanism}: {_class(plan.guarantee)}.", lead="Together")
+    out.say(f"{plan.mechanism}: {plan.guarantee.name}.", lead="Together")
     out.item(f"cost: {plan.rows_read} rows read, {solved} coordinates solved again")
     if budget.this:
         out.item(
@@ -65,17 +65,13 @@ def _show(out: Output, found: Any) -> None:
         out.item(f"instead of it: {other.mechanism} ({other.guarantee}, {other.rows_read} rows read). {other.reason}")
 
 
-def _class(guarantee: Any) -> str:
-    return type(guarantee).__name__.lower()
-
-
 def _as_json(found: Any) -> dict[str, Any]:
     plan = found.plan
     return {
         "line": found.line,
         "version": found.version,
         "mechanism": plan.mechanism,
-        "guarantee": _class(plan.guarantee),
+        "guarantee": plan.guarantee.name,
         "rows_touched": plan.rows_touched,
         "rows_read": plan.rows_read,
         "steps": [asdict(step) for step in plan.steps],

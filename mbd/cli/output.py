@@ -136,7 +136,7 @@ def command(as_json: bool) -> Iterator[Output]:
         raise typer.Exit(INTERRUPTED) from None
     except (typer.Exit, typer.TyperException):
         raise
-    except Exception as error:
+    except Exception as error:  # a program that asked for JSON gets JSON, whatever happened; nothing is swallowed
         ours = _as_ours(error)
         if ours is not None:
             _show_error(output, ours)

@@ -108,7 +108,7 @@ def _guarantee(outcome: Any) -> str:
     from mbd.privacy.guarantee import Certified
 
     if not isinstance(outcome.guarantee, Certified):
-        return type(outcome.guarantee).__name__.lower()
+        return str(outcome.guarantee.name)
     delta = outcome.model.policy.delta
     return f"certified, epsilon {epsilon_of(outcome.guarantee.mu, delta):.3g} at delta {delta:g}"
 
@@ -137,7 +137,7 @@ def result_json(result: Any) -> dict[str, Any]:
         "certificate": result.certificate,
         "bundle": str(result.bundle),
         "mechanism": outcome.mechanism if outcome else None,
-        "guarantee": type(outcome.guarantee).__name__.lower() if outcome else None,
+        "guarantee": outcome.guarantee.name if outcome else None,
         "rows_touched": outcome.rows_touched if outcome else None,
         "deletion_seconds": result.deletion_seconds,
     }

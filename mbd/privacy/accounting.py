@@ -171,7 +171,7 @@ def _interval_for(parts: Sequence[tuple[Run, int]]) -> float:
 
 def _library() -> Any:
     """dp-accounting, loaded only when something is accounted for: importing it takes seconds."""
-    from dp_accounting.pld import privacy_loss_distribution  # noqa: PLC0415
+    from dp_accounting.pld import privacy_loss_distribution  # noqa: PLC0415 - seconds, for accounts alone
 
     return privacy_loss_distribution
 

@@ -5,7 +5,7 @@ Source: docs/guarantees.md, "Three classes".
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from mbd.privacy.gaussian import compose
 
@@ -18,6 +18,7 @@ class Exact:
         equalities: what equals what, in words that an auditor can check.
     """
 
+    name: ClassVar = "exact"
     equalities: tuple[str, ...]
 
 
@@ -30,6 +31,7 @@ class Certified:
         assumptions: what the bound rests on, by name.
     """
 
+    name: ClassVar = "certified"
     mu: float
     assumptions: tuple[str, ...]
 
@@ -42,6 +44,7 @@ class Empirical:
         report: the attack, its statistic and its interval.
     """
 
+    name: ClassVar = "empirical"
     report: Mapping[str, Any]
 
 

@@ -9,7 +9,7 @@ import json
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from certs.errors import Code
 from certs.statement import DeletionStatement, to_payload
 from mbd.cohort import folder
 from mbd.cohort.cohort import EVERYONE, Cohort, Pair, Partition
-from mbd.cohort.manifest import KEY_BYTES
+from mbd.cohort.manifest import KEY_BYTES, Manifest
 from mbd.cohort.modality import Modality
 from mbd.deletion import engine
 from mbd.deletion.outcome import Outcome
@@ -265,8 +265,23 @@ def _delete_from(system: System, batch: Sequence[Revocation], live: ModelVersion
         for revocation, mine in asked.items()
     }
     on_step("signing and logging")
+    return _Made(
+        _certify(system, live, cohort, asked=asked, statements=statements, manifest=manifest), outcome, seconds
+    )
+
+
+def _certify(
+    system: System,
+    live: ModelVersion,
+    cohort: Cohort,
+    *,
+    asked: Mapping[Revocation, frozenset[Pair]],
+    statements: Mapping[Revocation, DeletionStatement],
+    manifest: Manifest,
+) -> dict[str, Certificate]:
+    """Sign and log every statement and register the version, in one transaction: all of a batch, or nothing."""
     payloads = {revocation: to_payload(statement) for revocation, statement in statements.items()}
-    made = {}
+    certified = {}
     with begin_locked(system.engine) as connection:
         refuse_rollback(system, connection)
         for revocation, statement in statements.items():
@@ -285,8 +300,8 @@ def _delete_from(system: System, batch: Sequence[Revocation], live: ModelVersion
             people = sorted({subject for subject, _ in closure} - {EVERYONE})
             openings = b"".join(manifest.opening(person) for person in people)
             commitments.keep_key(connection, certificate.id, openings)
-            made[revocation.id] = certificate
-    return _Made(made, outcome, seconds)
+            certified[revocation.id] = certificate
+    return certified
 
 
 def _load_before(system: System, live: ModelVersion, cohort: Cohort) -> Version:

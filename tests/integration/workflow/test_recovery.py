@@ -23,15 +23,24 @@ from mbd.workflow.training import train_line
 AUDIO, TEXT, VISION = Modality.AUDIO, Modality.TEXT, Modality.VISION
 
 
-def test_a_restored_old_database_refuses_to_sign_or_delete(system, home, people):
-    revoke(system, [(people[0], AUDIO)])
+def back_up(system, home):
     system.engine.dispose()
     shutil.copy(home / "mbd.sqlite3", home / "backup")
-    revoke(system, [(people[1], AUDIO)])
+
+
+def restore(system, home):
+    """What an operator does who puts the file back, and nothing else."""
     system.engine.dispose()
     for leftover in home.glob("mbd.sqlite3*"):
         leftover.unlink()
     shutil.copy(home / "backup", home / "mbd.sqlite3")
+
+
+def test_a_restored_old_database_refuses_to_sign_or_delete(system, home, people):
+    revoke(system, [(people[0], AUDIO)])
+    back_up(system, home)
+    revoke(system, [(people[1], AUDIO)])
+    restore(system, home)
     with pytest.raises(LedgerError):
         sign_checkpoint(system)
     with pytest.raises(LedgerError):
@@ -41,13 +50,9 @@ def test_a_restored_old_database_refuses_to_sign_or_delete(system, home, people)
 
 
 def test_a_restored_database_cannot_be_opened_for_training(system, home, people, cohort):
-    system.engine.dispose()
-    shutil.copy(home / "mbd.sqlite3", home / "backup")
+    back_up(system, home)
     revoke(system, [(people[0], AUDIO)])
-    system.engine.dispose()
-    for leftover in home.glob("mbd.sqlite3*"):
-        leftover.unlink()
-    shutil.copy(home / "backup", home / "mbd.sqlite3")
+    restore(system, home)
     with pytest.raises(LedgerError), open_system(Settings(home=home), create=False):
         pass
     with open_system(Settings(home=home), create=False, inspect=True):

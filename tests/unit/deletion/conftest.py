@@ -1,9 +1,30 @@
 import pytest
 
-from mbd.cohort.cohort import Partition
+from mbd.cohort.cohort import Partition, Split
+from mbd.cohort.modality import Modality
 from mbd.cohort.synthetic import Subjects, synthetic_cohort
 from mbd.training.loop import train
 from mbd.training.recipe import Recipe
+
+
+@pytest.fixture(scope="session")
+def cohort(random_cohort):
+    return random_cohort(3, subjects=14, clips=4)
+
+
+@pytest.fixture(scope="session")
+def model(cohort, fit_small):
+    return fit_small(cohort)
+
+
+@pytest.fixture(scope="session")
+def someone(cohort):
+    """A revocable training subject who has a voice."""
+    return next(
+        row.subject
+        for i, row in enumerate(cohort.rows)
+        if (row.partition, row.split) == (Partition.REVOCABLE, Split.TRAIN) and Modality.AUDIO in cohort.present(i)
+    )
 
 
 @pytest.fixture(scope="session")

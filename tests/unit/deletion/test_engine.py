@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from mbd.cohort.cohort import EVERYONE, Partition, Split
+from mbd.cohort.cohort import EVERYONE, Split
 from mbd.cohort.modality import Modality, pattern_name
 from mbd.deletion.engine import delete, plan
 from mbd.deletion.outcome import Revocation
@@ -16,25 +16,6 @@ from mbd.privacy.guarantee import Certified, Exact
 from mbd.privacy.noise import NoiseSource
 
 AUDIO, TEXT = Modality.AUDIO, Modality.TEXT
-
-
-@pytest.fixture(scope="module")
-def cohort(random_cohort):
-    return random_cohort(3, subjects=14, clips=4)
-
-
-@pytest.fixture(scope="module")
-def model(cohort, fit_small):
-    return fit_small(cohort)
-
-
-@pytest.fixture(scope="module")
-def someone(cohort):
-    return next(
-        row.subject
-        for i, row in enumerate(cohort.rows)
-        if row.partition is Partition.REVOCABLE and row.split is Split.TRAIN and AUDIO in cohort.present(i)
-    )
 
 
 def revocation(*pairs):

@@ -22,26 +22,6 @@ NOISE = NoiseSource(b"n" * 32)
 SALT = b"t" * 32
 
 
-@pytest.fixture(scope="module")
-def cohort(random_cohort):
-    return random_cohort(3, subjects=14, clips=4)
-
-
-@pytest.fixture(scope="module")
-def model(cohort, fit_small):
-    return fit_small(cohort)
-
-
-@pytest.fixture(scope="module")
-def someone(cohort):
-    """A revocable training subject who has a voice."""
-    return next(
-        row.subject
-        for i, row in enumerate(cohort.rows)
-        if row.partition is Partition.REVOCABLE and row.split is Split.TRAIN and AUDIO in cohort.present(i)
-    )
-
-
 def run(model, cohort, *pairs, spent=(), noise=NOISE, occasion="line/2"):
     revocation = Revocation(frozenset(pairs), "ab" * 32)
     return delete(model, cohort, revocation, noise=noise, occasion=occasion, spent=spent, salt=SALT), revocation
