@@ -91,7 +91,7 @@ def accuracy_run(name: str, cohort: Cohort, seed: int, variant: tuple[Recipe, Pe
 
 
 def people_of(cohort: Cohort, rows: Cohort, outputs: dict[str, FloatArray]) -> dict[str, list[float]]:
-    """Of each person tested: a number that stands for the name in all runs, the rows, and each method's summed error."""
+    """Of each person tested: a number in place of the name, the rows, and each method's summed error."""
     number = {subject: n for n, subject in enumerate(sorted(cohort.subjects))}
     mine = [list(rows.rows_of[subject]) for subject in rows.subjects]
     errors = {method: row_errors(rows, found_NK) for method, found_NK in outputs.items()}

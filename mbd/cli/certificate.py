@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from certs import bundle as bundles
-from certs.statement import Certified, DeletionStatement, Exact, Statement, from_payload
+from certs.statement import Certified, DeletionStatement, Empirical, Exact, Statement, from_payload
 from certs.verification import Verified
 from certs.verification import verify as verify_certificate
 from mbd.cli.options import BundleFile, Home, Json
@@ -151,19 +151,26 @@ def summarise(out: Output, statement: Statement) -> None:
         f"by {predicate.procedure.mechanism}."
     )
     match predicate.guarantee:
-        case Certified(curve=curve, mu=mu, total_curve=total):
+        case Certified(curve=curve, mu=mu, total_curve=total, departed=departed):
             point, whole = curve[0], total[0]
             out.say(
                 f"certified, epsilon {point.epsilon:.3g} at delta {point.delta:g} (mu {mu:.4g}); "
                 f"together with all earlier deletions of the line epsilon {whole.epsilon:.3g}.",
                 lead="Guarantee:",
             )
+            for tower in departed:
+                out.item(
+                    f"tower {tower.tower}, which {tower.subjects} people have left: {tower.steps} steps of DP-SGD, each "
+                    f"person in one with probability {tower.rate:g}, noise {tower.noise_multiplier:g} clipping norms"
+                )
         case Exact(equalities=equalities):
             out.say("exact.", lead="Guarantee:")
             for equality in equalities:
                 out.item(equality)
-        case _:
-            out.say("empirical; nothing is proved, see the report.", lead="Guarantee:")
+        case Empirical(report=report):
+            out.say("empirical; nothing is proved, and there is no epsilon.", lead="Guarantee:")
+            for found in report.measurements:
+                out.item(f"{found.attack}: {found.statistic} between {found.low:.4g} and {found.high:.4g}")
     out.say("", lead="Not covered:")
     for sentence in predicate.not_covered:
         out.item(sentence)

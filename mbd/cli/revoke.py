@@ -101,16 +101,18 @@ def _show_version(out: Output, result: Any) -> None:
         ):
             if patterns:
                 out.item(f"heads {what}: {' '.join(map(pattern_name, patterns))}")
+        if outcome.towers:
+            out.item(f"towers dropped: {' '.join(outcome.towers)}; `mbd towers retrain` brings them back")
 
 
 def _guarantee(outcome: Any) -> str:
-    from mbd.privacy.gaussian import epsilon_of
-    from mbd.privacy.guarantee import Certified
+    from mbd.privacy.guarantee import Certified, epsilon_at
 
     if not isinstance(outcome.guarantee, Certified):
         return str(outcome.guarantee.name)
     delta = outcome.model.policy.delta
-    return f"certified, epsilon {epsilon_of(outcome.guarantee.mu, delta):.3g} at delta {delta:g}"
+    epsilon = epsilon_at(delta, [outcome.guarantee.mu], outcome.guarantee.departed)
+    return f"certified, epsilon {epsilon:.3g} at delta {delta:g}"
 
 
 @contextmanager

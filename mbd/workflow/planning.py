@@ -41,6 +41,7 @@ def plan_revocation(system: System, pairs: frozenset[Pair], *, regime: str = "gd
             continue
         with begin_snapshot(system.engine) as connection:
             spent = spent_on(connection, live.line)
-        plan = engine.plan(load_live_model(system, live), cohort, Revocation(mine, "plan"), spent=spent)
+        model, withdrawal = load_live_model(system, live), Revocation(mine, "plan")
+        plan = engine.plan(model, cohort, withdrawal, spent=spent, entangled=system.settings.entangled)
         plans.append(LinePlan(live.line, live.version, mine, plan))
     return plans

@@ -7,7 +7,7 @@ from hashlib import sha256
 from sqlalchemy import Connection
 
 from certs.dsse import Envelope
-from certs.statement import Certified, DeletionStatement
+from certs.statement import DeletionStatement
 from mbd.cohort.cohort import Cohort
 from mbd.cohort.manifest import Manifest
 from mbd.lattice.model import LatticeModel, Saved
@@ -19,7 +19,7 @@ from mbd.records.lineage import Kind, Node, Role, node_id
 from mbd.records.models import ModelVersion
 from mbd.records.requests import Revocation
 from mbd.records.suppression import Channel
-from mbd.training.transcript import Transcript
+from mbd.workflow.claim import Provenance
 
 
 def register_line(
@@ -30,26 +30,29 @@ def register_line(
     manifest: Manifest,
     model: LatticeModel,
     saved: Saved,
-    transcript: Transcript,
+    made: Provenance,
+    public_digest: str,
     exposure: Mapping[Channel, int],
     public_exposure: Mapping[Channel, int],
     now: datetime,
 ) -> ModelVersion:
-    """A new line's version 1, with the cohort and its public part, the backbone and the statistics it came from."""
+    """A new line's version 1, with the rows that shaped the backbone, and the statistics it came from.
+
+    ``public_digest`` names the public rows, which shape a public backbone; an entangled one comes from all rows.
+    """
     backbone = saved.digests["backbone.safetensors"]
-    attributes = {"recipe_digest": transcript.recipe_digest, "transcript_digest": transcript.digest}
-    public = Node(
-        Kind.PUBLIC_COHORT, transcript.data_digest, transcript.data_digest, f"{cohort.name}, public rows", now
-    )
     whole = Node(Kind.COHORT, manifest.root, manifest.root, cohort.name, now, {"rows": len(cohort)})
-    network = Node(Kind.BACKBONE, backbone, backbone, f"{transcript.recipe['backbone']} of {line}", now, attributes)
     sums = Node(Kind.STATISTICS, model.commitment, model.commitment, f"statistics of {line}", now)
-    for node in (public, whole, network, sums):
+    for node in (whole, sums):
         lineage.add_node(connection, node)
-    lineage.add_edge(connection, network.id, public.id, Role.COMPUTED_FROM)
     lineage.add_edge(connection, sums.id, whole.id, Role.COMPUTED_FROM)
-    exposures.record_exposure(connection, public.id, public_exposure)
     exposures.record_exposure(connection, whole.id, exposure)
+    shaped_by = whole
+    if model.provenance["backbone"] == "public":
+        shaped_by = Node(Kind.PUBLIC_COHORT, public_digest, public_digest, f"{cohort.name}, public rows", now)
+        lineage.add_node(connection, shaped_by)
+        exposures.record_exposure(connection, shaped_by.id, public_exposure)
+    _add_backbone(connection, f"backbone of {line}", backbone, made=made, shaped_by=shaped_by.id, now=now)
     return models.register(
         connection,
         ModelVersion(
@@ -66,6 +69,56 @@ def register_line(
     )
 
 
+def _add_backbone(
+    connection: Connection, name: str, digest: str, *, made: Provenance, shaped_by: str, now: datetime
+) -> None:
+    attributes = {"recipe_digest": made.recipe_digest, "transcript_digest": made.transcript_digest}
+    network = Node(Kind.BACKBONE, digest, digest, name, now, attributes)
+    lineage.add_node(connection, network)
+    lineage.add_edge(connection, network.id, shaped_by, Role.COMPUTED_FROM)
+
+
+def register_towers(
+    connection: Connection,
+    *,
+    live: ModelVersion,
+    manifest: Manifest,
+    model: LatticeModel,
+    saved: Saved,
+    now: datetime,
+) -> ModelVersion:
+    """The version that towers came back with, live in its parent's place. Nobody's channels changed."""
+    line, number = live.line, live.version + 1
+    _add_statistics(connection, live, number, root=manifest.root, sums=model.commitment, now=now)
+    return models.register(
+        connection,
+        ModelVersion(
+            line=line,
+            version=number,
+            digest=saved.digest,
+            parent_version=live.version,
+            guarantee_class=None,
+            backbone=saved.digests["backbone.safetensors"],
+            statistics=model.commitment,
+            cohort=manifest.root,
+            created_at=now,
+        ),
+    )
+
+
+def _add_statistics(
+    connection: Connection, live: ModelVersion, number: int, *, root: str, sums: str, now: datetime
+) -> str:
+    """The cohort and the statistics of a line's next version; the cohort's node."""
+    cohort = Node(Kind.COHORT, root, root, f"cohort of {live.line}, version {number}", now)
+    statistics = Node(Kind.STATISTICS, sums, sums, f"statistics of {live.line}, version {number}", now)
+    for node in (cohort, statistics):
+        lineage.add_node(connection, node)
+    lineage.add_edge(connection, cohort.id, node_id(Kind.COHORT, live.cohort), Role.SUCCEEDS)
+    lineage.add_edge(connection, statistics.id, cohort.id, Role.COMPUTED_FROM)
+    return cohort.id
+
+
 def register_deletion(
     connection: Connection,
     *,
@@ -80,13 +133,12 @@ def register_deletion(
     predicate = statement.predicate
     now, line, number = predicate.deleted_at, live.line, predicate.lineage.version
     root, sums = predicate.dataset.manifest_after.root, predicate.statistics.digest_after
-    cohort = Node(Kind.COHORT, root, root, f"cohort of {line}, version {number}", now)
-    statistics = Node(Kind.STATISTICS, sums, sums, f"statistics of {line}, version {number}", now)
-    for node in (cohort, statistics):
-        lineage.add_node(connection, node)
-    lineage.add_edge(connection, cohort.id, node_id(Kind.COHORT, live.cohort), Role.SUCCEEDS)
-    lineage.add_edge(connection, statistics.id, cohort.id, Role.COMPUTED_FROM)
-    exposures.record_exposure(connection, cohort.id, dict.fromkeys(dropped, 0))
+    cohort = _add_statistics(connection, live, number, root=root, sums=sums, now=now)
+    exposures.record_exposure(connection, cohort, dict.fromkeys(dropped, 0))
+    if predicate.lineage.backbone_provenance == "entangled":
+        made = Provenance(predicate.procedure.recipe_digest, predicate.lineage.transcript_digest)
+        digest = predicate.lineage.backbone_digest
+        _add_backbone(connection, f"backbone of {line}", digest, made=made, shaped_by=cohort, now=now)
     version = models.register(
         connection,
         ModelVersion(
@@ -95,13 +147,13 @@ def register_deletion(
             digest=predicate.lineage.model_digest,
             parent_version=live.version,
             guarantee_class=predicate.guarantee.class_,
-            backbone=live.backbone,
+            backbone=predicate.lineage.backbone_digest,
             statistics=sums,
             cohort=root,
             created_at=now,
         ),
     )
-    if isinstance(predicate.guarantee, Certified):
+    if predicate.procedure.mechanism == "lattice-newton":
         charged: dict[str, float] = {head.head: head.mu for head in predicate.procedure.updated}
         models.record_releases(connection, line, number, charged)
     dsse_digest = sha256(envelope.signed_bytes).hexdigest()

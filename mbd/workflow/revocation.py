@@ -30,7 +30,7 @@ from mbd.durable import write_durably
 from mbd.errors import DeletionError
 from mbd.hashing import file_digest
 from mbd.lattice.fit import training_rows
-from mbd.lattice.model import PARTS, Saved, environment_digest, save_model
+from mbd.lattice.model import PARTS, Saved, environment_digest, save_model, tower_file
 from mbd.records import certificates, commitments, ledger, lineage, models, requests
 from mbd.records.certificates import Certificate
 from mbd.records.database import begin_locked, begin_snapshot
@@ -44,6 +44,7 @@ from mbd.workflow.live import load_live_model, spent_on
 from mbd.workflow.log import append_envelope, commit_to_noise, evidence, sign_checkpoint
 from mbd.workflow.registration import register_deletion
 from mbd.workflow.system import System, refuse_rollback, remove_unregistered
+from mbd.workflow.transcripts import keep_report
 
 OnStep = Callable[[str], None]
 """Told what happens next, in a few words."""
@@ -240,6 +241,9 @@ def _delete_from(system: System, batch: Sequence[Revocation], live: ModelVersion
         occasion=f"{live.line}/{number}",
         spent=spent,
         salt=secrets.token_bytes(KEY_BYTES),
+        entangled=system.settings.entangled,
+        on_progress=lambda epoch, epochs, numbers: on_step(f"training again, epoch {epoch} of at most {epochs}"),
+        checkpoint_dir=system.home / "training" / f"{live.line}-{number}",
     )
     seconds = time.perf_counter() - started
     on_step("writing the new version")
@@ -247,6 +251,8 @@ def _delete_from(system: System, batch: Sequence[Revocation], live: ModelVersion
     remaining = cohort.without(pairs)
     manifest = folder.write(remaining, system.cohort_folder(live.line, number), key=secrets.token_bytes(KEY_BYTES))
     saved = save_model(outcome.model, system.model_folder(live.line, number), cohort_root=manifest.root)
+    if outcome.report is not None:
+        provenance = keep_report(system, live.line, number, provenance.recipe_digest, outcome.report)
     after = Version(number, saved, outcome.model, remaining, manifest)
     # a clock may have been set back
     deleted_at = max(system.clock(), *(revocation.requested_at for revocation in asked))
@@ -324,7 +330,8 @@ def _load_before(system: System, live: ModelVersion, cohort: Cohort) -> Version:
             "The libraries or the processor have changed since this version was made, and the features with them.",
             remedy="delete with the versions that made it, or train the line anew",
         )
-    saved = Saved(where, {name: file_digest(where / name) for name in (*PARTS, "model.json")})
+    names = (*PARTS, *map(tower_file, model.origins), "model.json")
+    saved = Saved(where, {name: file_digest(where / name) for name in names})
     return Version(live.version, saved, model, cohort, manifest)
 
 

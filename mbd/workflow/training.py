@@ -15,11 +15,12 @@ from mbd.cohort.cohort import Cohort, Partition
 from mbd.cohort.manifest import KEY_BYTES
 from mbd.cohort.suppression import drop_suppressed, refuse_suppressed
 from mbd.cohort.validation import validate
-from mbd.durable import write_durably
+from mbd.deletion.towers import train_towers
 from mbd.errors import CohortError, SettingsError
-from mbd.lattice.fit import fit_lattice, training_rows
+from mbd.lattice.fit import Line, fit_lattice, training_rows
 from mbd.lattice.model import LatticeModel, Saved, save_model
 from mbd.lattice.release import ReleasePolicy
+from mbd.lattice.towers import SHARD_KEY_BYTES
 from mbd.records import models
 from mbd.records.database import begin_locked, begin_snapshot
 from mbd.records.models import ModelVersion
@@ -30,6 +31,7 @@ from mbd.training.transcript import Transcript
 from mbd.workflow.log import commit_to_noise
 from mbd.workflow.registration import register_line
 from mbd.workflow.system import System
+from mbd.workflow.transcripts import keep_transcript
 
 _LINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -103,6 +105,7 @@ def train_line(
             recipe,
             cohort,
             seed=seed,
+            partitions=recipe.partitions,
             manifest_root=manifest.root,
             checkpoint_dir=system.home / "training" / line,
             on_progress=lambda epoch, epochs, numbers: on_progress(
@@ -110,9 +113,18 @@ def train_line(
             ),
         )
         on_progress("backbone", 1.0, f"epoch {trained.transcript.chosen_epoch + 1} is the best on validation")
-        transcripts = system.home / "transcripts"
-        transcripts.mkdir(exist_ok=True)
-        write_durably(transcripts / f"{trained.transcript.digest}.json", trained.transcript.to_bytes())
+        made = keep_transcript(system, line, 1, trained.transcript)
+        shard_key = secrets.token_bytes(SHARD_KEY_BYTES) if recipe.sharded else b""
+        towers = train_towers(
+            recipe,
+            cohort,
+            [name for each in recipe.towers for name in each.names()],
+            seed=seed,
+            shard_key=shard_key,
+            noise=system.keyring.noise,
+            purpose=f"{line}/1",
+            on_progress=lambda done, name: on_progress("towers", done, name),
+        )
         settings = system.settings
         policy = ReleasePolicy(
             tau=settings.tau,
@@ -129,6 +141,13 @@ def train_line(
             noise=system.keyring.noise,
             purpose=f"{line}/1/training",
             salt=secrets.token_bytes(KEY_BYTES),
+            line=Line(
+                entangled=recipe.trains_on == "everyone",
+                towers=towers,
+                recipe=recipe.to_json(),
+                seed=seed,
+                shard_key=shard_key,
+            ),
             on_progress=lambda done: on_progress("heads", done, "penalties on public rows"),
         )
         saved = save_model(model, system.model_folder(line, 1), cohort_root=manifest.root)
@@ -140,7 +159,8 @@ def train_line(
                 manifest=manifest,
                 model=model,
                 saved=saved,
-                transcript=trained.transcript,
+                made=made,
+                public_digest=trained.transcript.data_digest,
                 exposure=exposure_of(system, cohort),
                 public_exposure=exposure_of(system, cohort.where(partition=Partition.PUBLIC)),
                 now=system.clock(),

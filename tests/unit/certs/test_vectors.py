@@ -14,23 +14,29 @@ from certs.statement import from_payload, to_payload
 from certs.vectors import make
 from certs.verification import verify
 
-CERTIFICATES = ["certified", "empirical", "exact", "noise-commitment"]
+CERTIFICATES = ["certified", "empirical", "exact", "fine-tuned", "noise-commitment", "towers"]
 PINNED = {
     "certificate-key.pem": "9dd93c92bb023fc186e5cfdf5347c8781dec270bb360774f655eb87208e566c4",
-    "certified.sigstore.json": "5c34f083163170a18086e19620f8ed5effd9878d5c00a907fd47142bd5cc2828",
-    "certified.statement.json": "6b585412d66f3ca78809f48a4e910697018a0d0ed7850c1d1cad1cd3e31ce883",
-    "certified.tlog-proof": "686d38a161e07e474f373c45e63a9de8dbe22af65b4cee2a0f44579ebca1bf21",
-    "checkpoint": "fc43979210133ad7420edce391ad8e73d1b2577afae8d79f4e031c50c8a1615c",
-    "empirical.sigstore.json": "98b7a9d17a580938a306ef7f6643c25e7aac827ad1e9514b5b8fc5f409359919",
-    "empirical.statement.json": "54bf3d9f09c18811e25873cabd2fdbdd1ecc0d12a048a913dcb65fd2798aadf6",
-    "empirical.tlog-proof": "fd2e8b6ad3a03b305137376b7029764f9a5f7bbb974737b17c846c05f761db7e",
-    "exact.sigstore.json": "385396bb162abe35b87bd69d472deda9b0eaf2ddb1c81e1601495c1734363b74",
-    "exact.statement.json": "bb75cdcdde9c021aa30622b52d948e67ca1144905a497a1db631feb94ae63d2f",
-    "exact.tlog-proof": "c0a652afbd92ce6a3aab00a5af71e8f985e4ece465a11d1b3e2a34f2b2ab3a8f",
+    "certified.sigstore.json": "670e3bc87261a0c309deeb17db9c118809b3fe4dbf463763c4a9110cbccc6ae9",
+    "certified.statement.json": "2762d37901ce770b33f1c7c9c5b9bbf57efc550133cbbf4ce520bce79dcabb08",
+    "certified.tlog-proof": "ee6a8aebebbe6cd1765a8cd4a5e93a0b5c7a1057b7e20b7d388ac31548185f58",
+    "checkpoint": "cd57845627782353e07f7385715fd20216a5d7068f8c16ed027ff5dc64e96e18",
+    "empirical.sigstore.json": "cd2339924e53106abe6e6426b3b6a7abdfef8c36ad8476110061e7e4b4c3397c",
+    "empirical.statement.json": "fecf578c6e75a99314efd8578ccdb6d71a046a43533c4fae424d716ca37768bd",
+    "empirical.tlog-proof": "bce60c6abc9b08b4d8e289c441678dea457973b886d1c4d7184f40f52e349f72",
+    "exact.sigstore.json": "167327fc9ac0c37fa9a406263412d6835b8c367b62d7c0aed5d06bbc89f18895",
+    "exact.statement.json": "9524d27c13849de4192a247c7c2833f887e7a55989e3a5c94d33cb01100df1c8",
+    "exact.tlog-proof": "dcdb389f07a3b6fb55c10ae1960f292fcc17b1c2d62478e280e4eb04efe3690d",
+    "fine-tuned.sigstore.json": "1e40a0640cd413c9e21e48cb100ce031a386a01300cb63b4a640d501229756d3",
+    "fine-tuned.statement.json": "d0265f89caa20a50bea2590776bef9d988edd55a205a3e8e7d1d7eddbd8fde02",
+    "fine-tuned.tlog-proof": "de527beb51a42dcbb89fd98fba61334cb6dce30944b93eeec195280cdfee943f",
     "log.vkey": "056965092fb6d8a69c8009c7325d9528a4b95161d48436e9f4623143ed36b43b",
-    "noise-commitment.sigstore.json": "5775a756f65dc892b42c4e8398c63a0e4d482bd9eace219661769ccc5d67bba0",
+    "noise-commitment.sigstore.json": "a9717a94dc5accdd67848ce62f7bdd04603441354f7b97a8d1030c8f3d5f624f",
     "noise-commitment.statement.json": "91e97919e16c275dbc1b27e1d1d307fa7b31d9e689b6cb0795fbe4f2c6531075",
-    "noise-commitment.tlog-proof": "20ef6299eb9fc0c490d707ebb338a7051ecadf03295c93affeacf144059d14c5",
+    "noise-commitment.tlog-proof": "56d358ea127189c5396b65f79294b0f5f415cc454a9a6d39df34f99677d8d16f",
+    "towers.sigstore.json": "70daa5e4b7225bddd26ffe35cd60e8ed9578e7adbc1ff13b1fe53771ad1cbbb1",
+    "towers.statement.json": "ad67f041af347b9620c387a21f7dfd834c9c923aa3de440dd8e4fd1f5ac9334e",
+    "towers.tlog-proof": "da832801ba22226d3ba25a19d3c4d6346a738b6ba41fdfd1a96621a362f88162",
     "trusted_root.json": "c37e96ed31ab21d97a1fa51920e3ff2d1535a7c5ef34a5cd4577390a879fc033",
 }
 INVALID = json.loads((Path(vectors.__file__).parent / "invalid-v1.json").read_text())
@@ -44,7 +50,7 @@ def test_the_golden_files_are_the_committed_bytes():
 @pytest.mark.parametrize("name", CERTIFICATES)
 def test_a_golden_certificate_verifies_for_ever(name, golden, trusted_root, at):
     verified = verify(golden(f"{name}.sigstore.json"), trusted_root, at=at)
-    assert verified.verdict == "valid as of checkpoint size 4 of vectors.missing-by-design.dev/log"
+    assert verified.verdict == "valid as of checkpoint size 6 of vectors.missing-by-design.dev/log"
     assert [(step.number, step.result) for step in verified.steps] == [
         (1, "passed"),
         (2, "passed"),
@@ -68,7 +74,7 @@ def test_a_golden_statement_is_written_as_it_was_read(name, golden):
 def test_a_golden_text_proof_verifies(name, golden):
     key = NoteKey.from_vkey(golden("log.vkey").decode().strip())
     leaf = bundle.parse(golden(f"{name}.sigstore.json")).entry.canonicalized_body
-    assert proof.verify(proof.parse(golden(f"{name}.tlog-proof").decode()), leaf, [key]).size == 4
+    assert proof.verify(proof.parse(golden(f"{name}.tlog-proof").decode()), leaf, [key]).size == 6
 
 
 def test_todays_code_makes_the_golden_statements(golden):
@@ -78,6 +84,8 @@ def test_todays_code_makes_the_golden_statements(golden):
         ("certified", make.certified()),
         ("exact", make.exact()),
         ("empirical", make.empirical()),
+        ("towers", make.towers()),
+        ("fine-tuned", make.fine_tuned()),
     ):
         assert payload == golden(f"{name}.statement.json")
     assert make.root_file() == golden("trusted_root.json")
