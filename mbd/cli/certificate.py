@@ -160,8 +160,8 @@ def summarise(out: Output, statement: Statement) -> None:
             )
             for tower in departed:
                 out.item(
-                    f"tower {tower.tower}, which {tower.subjects} people have left: {tower.steps} steps of DP-SGD, each "
-                    f"person in one with probability {tower.rate:g}, noise {tower.noise_multiplier:g} clipping norms"
+                    f"tower {tower.tower}, which {tower.subjects} people have left: {tower.steps} steps of DP-SGD, "
+                    f"each person in one with probability {tower.rate:g}, noise {tower.noise_multiplier:g} clipping norms"
                 )
         case Exact(equalities=equalities):
             out.say("exact.", lead="Guarantee:")

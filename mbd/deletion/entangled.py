@@ -5,7 +5,7 @@
 - ``surgical``: the published update of the MBD paper: empirical, never an epsilon.
 
 Whatever the backbone becomes, constants of its embeddings, statistics and heads are made anew from it and D', with
-fresh noise: what they prove together is what the backbone proves. Source: docs/guarantees.md, Claim 7.
+fresh noise: what they prove together is what the backbone proves. Source: docs/guarantees.md, Claims 6 and 7.
 """
 
 from collections.abc import Mapping

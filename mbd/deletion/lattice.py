@@ -10,7 +10,7 @@
 - ``tower-drop``: a tower goes with the coordinates that it made, and the heads that used it are solved from nothing on
   what is left of the downdated statistics: exact, at once. Private towers that stay make any of these certified.
 
-Source: docs/guarantees.md, Claims 2 to 6.
+Source: docs/guarantees.md, Claims 2 to 5, 8 and 9.
 """
 
 from collections.abc import Sequence

@@ -5,7 +5,7 @@
 - A ``private`` tower was trained by everybody under differential privacy. It stays, and its account counts who left,
   until the line's budget is used up; then it goes as well.
 
-Source: docs/guarantees.md, Claim 6. It chooses no mechanism.
+Source: docs/guarantees.md, Claims 8 and 9. It chooses no mechanism.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence

@@ -1,6 +1,6 @@
 """Where a tower's numbers come from: whose rows shaped it, and how. It trains nothing and predicts nothing.
 
-Source: docs/guarantees.md, "Towers".
+Source: docs/guarantees.md, Claims 8 and 9.
 """
 
 import hmac
