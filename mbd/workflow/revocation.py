@@ -233,17 +233,19 @@ def _delete_from(system: System, batch: Sequence[Revocation], live: ModelVersion
     on_step("deleting")
     started = time.perf_counter()
     pairs = frozenset[Pair]().union(*asked.values())
+    together = batch_digest(revocation.digest for revocation in asked)
+    retraining = system.home / "training" / f"{live.line}-{number}-{together[:16]}"  # of these requests and no others
     outcome = engine.delete(
         before.model,
         cohort,
-        Withdrawal(pairs, batch_digest(revocation.digest for revocation in asked)),
+        Withdrawal(pairs, together),
         noise=system.keyring.noise,
         occasion=f"{live.line}/{number}",
         spent=spent,
         salt=secrets.token_bytes(KEY_BYTES),
         entangled=system.settings.entangled,
         on_progress=lambda epoch, epochs, numbers: on_step(f"training again, epoch {epoch} of at most {epochs}"),
-        checkpoint_dir=system.home / "training" / f"{live.line}-{number}",
+        checkpoint_dir=retraining,
     )
     seconds = time.perf_counter() - started
     on_step("writing the new version")
@@ -251,6 +253,8 @@ def _delete_from(system: System, batch: Sequence[Revocation], live: ModelVersion
     remaining = cohort.without(pairs)
     manifest = folder.write(remaining, system.cohort_folder(live.line, number), key=secrets.token_bytes(KEY_BYTES))
     saved = save_model(outcome.model, system.model_folder(live.line, number), cohort_root=manifest.root)
+    for leftover in retraining.parent.glob(f"{live.line}-{number}-*"):
+        shutil.rmtree(leftover)
     if outcome.report is not None:
         provenance = keep_report(system, live.line, number, provenance.recipe_digest, outcome.report)
     after = Version(number, saved, outcome.model, remaining, manifest)
