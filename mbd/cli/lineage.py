@@ -34,8 +34,8 @@ def lineage(
             if subject is None:
                 _lines(out, system)
             else:
-                seen = exposures(system, subject, [modality] if modality else list(Modality))
-                absences = _absences(system, subject)
+                modalities = [modality] if modality else list(Modality)
+                seen, absences = exposures(system, subject, modalities), _absences(system, subject, modalities)
                 out.result = {"subject": subject, "exposures": seen, "absences": absences}
                 show_exposures(out, subject, seen)
                 _show_absences(out, absences)
@@ -85,16 +85,23 @@ def show_exposures(out: Output, subject: str, seen: list[dict[str, Any]]) -> Non
     )
 
 
-def _absences(system: Any, subject: str) -> list[dict[str, Any]]:
-    """Certificates that say that a version holds nothing of what a person asked for."""
+def _absences(system: Any, subject: str, modalities: list[Modality]) -> list[dict[str, Any]]:
+    """Certificates that say of a version that it holds nothing of a person's channels."""
     from mbd.records import certificates
     from mbd.records.database import begin_snapshot
+    from mbd.records.suppression import Channel
 
+    key = system.keyring.subject_key(subject)
     with begin_snapshot(system.engine) as connection:
-        return [
-            {"line": found.model_line, "version": found.version, "certificate": found.id}
-            for found in certificates.absences_of(connection, system.keyring.subject_key(subject))
-        ]
+        found = {
+            certificate
+            for modality in modalities
+            for certificate in certificates.absences_of(connection, Channel(key, modality.value))
+        }
+    return [
+        {"line": certificate.model_line, "version": certificate.version, "certificate": certificate.id}
+        for certificate in sorted(found, key=lambda certificate: certificate.leaf_index)
+    ]
 
 
 def _show_absences(out: Output, absences: list[dict[str, Any]]) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
 
 from mbd.errors import RecordsError
 from mbd.records import models, tables
+from mbd.records.suppression import EVERYONE, Channel
 
 
 class CertificateKind(StrEnum):
@@ -128,18 +129,19 @@ def of_version(connection: Connection, line: str, version: int) -> tuple[Certifi
     return _select(connection, at.model_line == line, at.version == version, made)
 
 
-def absences_of(connection: Connection, subject_key: str) -> tuple[Certificate, ...]:
-    """The certificates of absence of all requests that name a person, in the log's order."""
+def absences_of(connection: Connection, channel: Channel) -> tuple[Certificate, ...]:
+    """The certificates of absence of all requests that name a channel, of its subject or of everyone, as logged."""
     query = (
         select(tables.certificate, tables.revocation.c.scope)
         .join(tables.revocation, tables.revocation.c.id == tables.certificate.c.revocation_id)
         .where(tables.certificate.c.kind == CertificateKind.ABSENCE.value)
         .order_by(tables.certificate.c.leaf_index)
     )
+    wanted = {channel, Channel(EVERYONE, channel.modality)}
     return tuple(
         _certificate(row)
         for row in connection.execute(query)
-        if subject_key in {named["subject_key"] for named in row.scope}
+        if wanted & {Channel(named["subject_key"], named["modality"]) for named in row.scope}
     )
 
 
