@@ -12,10 +12,12 @@ from sqlalchemy import Connection
 
 from certs import absence_statement as wire
 from certs.dsse import sign
+from certs.encoding import MAX_BYTES
 from certs.payload import to_payload
 from certs.statement import Request, Scope
 from mbd.cohort.cohort import EVERYONE, Cohort, Pair, Partition
 from mbd.cohort.modality import Modality, in_order
+from mbd.errors import DeletionError
 from mbd.records import commitments
 from mbd.records.certificates import Certificate
 from mbd.records.models import ModelVersion
@@ -26,18 +28,23 @@ from mbd.workflow.log import append_envelope, refuse_inconsistent
 from mbd.workflow.registration import register_absence
 from mbd.workflow.system import System
 
+_MAX_PAYLOAD = MAX_BYTES // 2
+"""The bundle holds it in base64, with a signature and a log proof, and is itself at most `MAX_BYTES` long."""
+
 
 @dataclass(frozen=True)
 class Absence:
     """That a live version holds nothing of a request, proven and not yet signed.
 
     Attributes:
+        payload: the statement's bytes, which are to be signed.
         openings: of the people whom it commits to, 32 bytes each, by name.
     """
 
     revocation: Revocation
     live: ModelVersion
     statement: wire.AbsenceStatement
+    payload: bytes
     openings: bytes
 
 
@@ -48,7 +55,7 @@ def prove_absences(
 
     Raises:
         CohortError: it does hold one.
-        DeletionError: the rows are not those that were registered.
+        DeletionError: the rows are not those that were registered, or the proofs are too many for one certificate.
         TrainingError: nor are the model's files.
     """
     version = load_version(system, live, cohort)
@@ -64,7 +71,7 @@ def certify_absence(system: System, connection: Connection, absence: Absence) ->
     statement = absence.statement
     checked_at = statement.predicate.checked_at
     refuse_inconsistent(system, connection, statement, made_at=checked_at)
-    envelope = sign(to_payload(statement), system.keyring.certificate)
+    envelope = sign(absence.payload, system.keyring.certificate)
     certificate = register_absence(
         connection,
         revocation=absence.revocation,
@@ -104,7 +111,13 @@ def _prove(
         checked_at=max(system.clock(), revocation.requested_at),  # a clock may have been set back
     )
     statement = wire.absence_statement(wire_artifacts(version.saved), predicate)
-    return Absence(revocation, live, statement, b"".join(manifest.opening(person) for person in people))
+    if len(statement.canonical()) > _MAX_PAYLOAD:
+        raise DeletionError(
+            f"A certificate of absence for {len(people)} people in one request is larger than a verifier reads.",
+            remedy="make a request for each person; `mbd revoke --file` carries out many together",
+        )
+    openings = b"".join(manifest.opening(person) for person in people)
+    return Absence(revocation, live, statement, to_payload(statement), openings)
 
 
 def _scope(pairs: frozenset[Pair]) -> Scope:

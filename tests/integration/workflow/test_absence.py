@@ -268,6 +268,16 @@ def test_several_strangers_may_ask_together(certifying, check):
     assert len(opening(certifying, result)) == 64
 
 
+@pytest.mark.parametrize("people", [100, 300], ids=["too large to be signed", "too large to be read"])
+def test_more_strangers_than_fit_into_one_certificate_are_told_to_ask_alone(certifying, people):
+    crowd = [f"{NOBODY} {number}" for number in range(people)]
+    before = state(certifying)
+    with pytest.raises(DeletionError, match=f"{people} people in one request"):
+        revoke(certifying, [pair for who in crowd for pair in of(who)])
+    assert state(certifying) == before
+    assert len(revoke_batch(certifying, [of(who) for who in crowd[:8]])) == 8
+
+
 def test_what_would_fall_with_the_channel_is_proven_absent_too(tmp_path, cohort, recipe, check):
     text = dataclasses.replace(cohort.channels[TEXT], derived_from=(AUDIO,), consent="follows")
     following = dataclasses.replace(cohort, channels={**cohort.channels, TEXT: text})
