@@ -11,8 +11,11 @@ from itertools import combinations
 from typing import Never, get_args
 
 from certs.absence import verify_absence
+from certs.absence_statement import AbsenceStatement, ModalityAbsence
 from certs.errors import CertificateError, Code
 from certs.gaussian import compose, gaussian_delta, noisy_iterations_mu
+from certs.payload import Statement
+from certs.scope import check_scope
 from certs.statement import (
     Artifact,
     AttackReport,
@@ -26,7 +29,6 @@ from certs.statement import (
     Mechanism,
     Modality,
     ModalityDeletion,
-    Statement,
 )
 from certs.subsampled import subsampled_delta
 from certs.trusted_root import ValidFor
@@ -43,6 +45,7 @@ HEADS_FILE = "heads.safetensors"
 """The artifact that holds the released weights of all heads."""
 
 _EXACT_BOUND = 1 << 53
+_NO_MANIFEST = "A model's manifest is missing from the list of that model's files."
 _LETTERS = "tav"
 _ALLOWED_CLASSES: dict[Mechanism, tuple[type[Exact] | type[Certified] | type[Empirical], ...]] = {
     "lattice-drop": (Exact, Empirical),
@@ -66,12 +69,16 @@ def check(statement: Statement, *, signer_window: ValidFor, leaf_index: int, at:
         _check_made_at(statement.predicate.created_at, signer_window, at)
         _check_commitment(statement)
         return
+    if isinstance(statement, AbsenceStatement):
+        _check_absence(statement, signer_window, at)
+        return
     predicate = statement.predicate
     if predicate.request.requested_at > predicate.deleted_at:
         _refuse(Code.TIME_ORDER, "It says that the deletion came before the request.")
     _check_made_at(predicate.deleted_at, signer_window, at)
     _check_models(statement)
-    _check_scope(predicate)
+    proven = [(proof.modality, proof.subject) for proof in predicate.dataset.absence]
+    check_scope(predicate.request.scope, predicate.subject_commitments, proven)
     _check_dataset(predicate)
     _check_statistics(predicate)
     _check_heads(predicate)
@@ -103,7 +110,7 @@ def _check_models(statement: DeletionStatement) -> None:
     if lineage.version <= lineage.parent_version:
         _refuse(Code.MODEL_IDENTITY, "The model's version is not later than its parent's.")
     if lineage.model_digest not in after or lineage.parent_digest not in before:
-        _refuse(Code.MODEL_IDENTITY, "A model's manifest is missing from the list of that model's files.")
+        _refuse(Code.MODEL_IDENTITY, _NO_MANIFEST)
     if lineage.model_digest in before or lineage.parent_digest in after:
         _refuse(Code.MODEL_IDENTITY, "The model after the deletion is the model before it.")
     if lineage.backbone_digest not in after:
@@ -121,39 +128,6 @@ def _files(artifacts: Sequence[Artifact]) -> dict[str, str]:
     if len(files) < len(artifacts):
         _refuse(Code.MODEL_IDENTITY, "Two files of one model have the same name.")
     return files
-
-
-def _check_scope(predicate: ModalityDeletion) -> None:
-    """The kind of request, its people and its modalities fit each other, and nothing of it is unproven."""
-    scope, commitments = predicate.request.scope, predicate.subject_commitments
-    if len(set(commitments)) < len(commitments) or len(set(scope.modalities)) < len(scope.modalities):
-        _refuse(Code.SCOPE_INVALID, "A person or a modality is listed twice.")
-    if scope.kind in ("subject", "subject-modality") and len(commitments) != 1:
-        _refuse(Code.SCOPE_INVALID, f"A request of kind {scope.kind} is about one person.")
-    if scope.kind == "modality" and commitments:
-        _refuse(Code.SCOPE_INVALID, "A request about everybody commits to no person.")
-    if scope.kind in ("modality", "subject-modality") and len(scope.modalities) != 1:
-        _refuse(Code.SCOPE_INVALID, f"A request of kind {scope.kind} is about one modality.")
-    if not set(scope.modalities) <= _withdrawn(predicate):
-        _refuse(Code.SCOPE_INVALID, "A modality of the request has no proof of absence.")
-    if scope.kind == "modality" and scope.modalities[0] not in _withdrawn_by_all(predicate):
-        _refuse(Code.SCOPE_INVALID, "The modality is not proven absent for everybody.")
-    _check_people(predicate)
-
-
-def _check_people(predicate: ModalityDeletion) -> None:
-    """The people committed to are those proven absent, and each from what the request is about."""
-    scope = predicate.request.scope
-    people: dict[str, set[str]] = {}
-    for proof in predicate.dataset.absence:
-        if proof.subject is not None:
-            people.setdefault(proof.subject, set()).add(proof.modality)
-    if people.keys() != set(predicate.subject_commitments):
-        _refuse(Code.SCOPE_INVALID, "The people committed to are not those proven absent.")
-    if any(proven.isdisjoint(scope.modalities) for proven in people.values()):
-        _refuse(Code.SCOPE_INVALID, "A person is not proven absent from any modality of the request.")
-    if scope.kind == "subject" and any(proven < set(get_args(Modality)) for proven in people.values()):
-        _refuse(Code.SCOPE_INVALID, "The person is not proven absent from text, audio and vision.")
 
 
 def _check_dataset(predicate: ModalityDeletion) -> None:
@@ -348,6 +322,36 @@ def _check_curve(curve: Sequence[CurvePoint], mu: float, departed: Sequence[Depa
             )
 
 
+def _check_absence(statement: AbsenceStatement, window: ValidFor, at: datetime) -> None:
+    """A certificate of absence: about one model, complete for its request, and every proof of it holds."""
+    predicate = statement.predicate
+    if predicate.request.requested_at > predicate.checked_at:
+        _refuse(Code.TIME_ORDER, "It says that the check came before the request.")
+    _check_made_at(predicate.checked_at, window, at)
+    if predicate.lineage.model_digest not in _files(statement.subject).values():
+        _refuse(Code.MODEL_IDENTITY, _NO_MANIFEST)
+    _check_proven(predicate)
+    manifest = predicate.dataset.manifest
+    if not manifest.rows <= manifest.leaves <= len(get_args(Modality)) * manifest.rows:
+        _refuse(Code.DATASET_INVALID, "So many rows cannot have so many channels: each has one to three.")
+    for proof in predicate.dataset.absence:
+        verify_absence(proof, manifest)
+
+
+def _check_proven(predicate: ModalityAbsence) -> None:
+    """The proofs are those that the request needs: of a person in both partitions, of everybody in the revocable."""
+    scope, proofs = predicate.request.scope, predicate.dataset.absence
+    public = [(proof.modality, proof.subject) for proof in proofs if proof.partition == "public"]
+    revocable = [(proof.modality, proof.subject) for proof in proofs if proof.partition == "revocable"]
+    check_scope(scope, predicate.subject_commitments, revocable)
+    if scope.kind == "subject" and set(scope.modalities) < set(get_args(Modality)):
+        _refuse(Code.SCOPE_INVALID, "A request for everything of a person is about text, audio and vision.")
+    if len(set(public)) < len(public) or len(set(revocable)) < len(revocable):
+        _refuse(Code.SCOPE_INVALID, "An absence is proven twice.")
+    if set(public) != {(modality, person) for modality, person in revocable if person is not None}:
+        _refuse(Code.SCOPE_INVALID, "A person is not proven absent from both partitions, or everybody from the public.")
+
+
 def _equal(claimed: float, recomputed: float) -> bool:
     return math.isclose(claimed, recomputed, rel_tol=RELATIVE_TOLERANCE)
 
@@ -356,5 +360,5 @@ def _refuse(code: Code, message: str) -> Never:
     raise CertificateError(
         code,
         f"The statement is signed, but contradicts itself. {message}",
-        remedy="do not rely on this deletion; ask the issuer for a correct certificate",
+        remedy="do not rely on this certificate; ask the issuer for a correct one",
     )

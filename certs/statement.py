@@ -1,7 +1,8 @@
-"""What is signed: an in-toto Statement v1 with one of two predicates of ours, as frozen wire types.
+"""What is signed: in-toto Statements v1 of a deletion and of a noise commitment, as frozen wire types.
 
 The types are append-only: a field once signed keeps its name and meaning for ever, and a change of meaning is a new
 predicate type. They say what a well-formed statement looks like; `certs.rules` says which of them are consistent.
+`certs.absence_statement` has the third kind, `certs.payload` the list of all.
 """
 
 from collections.abc import Sequence
@@ -9,14 +10,12 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field
 
-from certs.encoding import MAX_INTEGER, parse_json, shown
-from certs.errors import CertificateError, Code
+from certs.encoding import MAX_INTEGER
 from certs.wire import Count, Digest, Finite, NonNegative, Positive, Slug, Text, Timestamp, Wire
 
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 MODALITY_DELETION: Final = "https://missing-by-design.dev/modality-deletion/v1"
 NOISE_COMMITMENT: Final = "https://missing-by-design.dev/noise-commitment/v1"
-_REMEDY = "ask the issuer which version of the statement this is, and use a verifier of that version"
 
 Modality: TypeAlias = Literal["text", "audio", "vision"]
 Head: TypeAlias = Literal["t", "a", "v", "ta", "tv", "av", "tav"]
@@ -353,9 +352,6 @@ class CommitmentStatement(Wire):
     predicate: NoiseCommitment
 
 
-Statement: TypeAlias = DeletionStatement | CommitmentStatement
-
-
 def deletion_statement(after: Sequence[Artifact], predicate: ModalityDeletion) -> DeletionStatement:
     """The statement of a deletion; ``after`` are all artifacts of the after-model, its manifest among them."""
     return DeletionStatement(
@@ -368,37 +364,4 @@ def commitment_statement(predicate: NoiseCommitment) -> CommitmentStatement:
     artifact = Artifact(name="noise-commitment", digest=DigestSet(sha256=predicate.commitment))
     return CommitmentStatement(
         type_=STATEMENT_TYPE, subject=(artifact,), predicate_type=NOISE_COMMITMENT, predicate=predicate
-    )
-
-
-def to_payload(statement: Statement) -> bytes:
-    """The bytes to sign: RFC 8785.
-
-    Raises:
-        CertificateError: when reading the bytes back would not give the same statement.
-    """
-    payload = statement.canonical()
-    if from_payload(payload) != statement:
-        raise CertificateError(
-            Code.STATEMENT_MALFORMED,
-            "The statement changes when it is written and read again.",
-            remedy="build it with the types that its fields declare",
-        )
-    return payload
-
-
-def from_payload(payload: bytes) -> Statement:
-    """The statement that signed bytes say.
-
-    Raises:
-        CertificateError: ``json-*``, ``predicate-unknown`` or ``statement-malformed``.
-    """
-    value = parse_json(payload)
-    predicate_type = value.get("predicateType") if isinstance(value, dict) else None
-    if predicate_type == MODALITY_DELETION:
-        return DeletionStatement.parse(payload, Code.STATEMENT_MALFORMED, remedy=_REMEDY)
-    if predicate_type == NOISE_COMMITMENT:
-        return CommitmentStatement.parse(payload, Code.STATEMENT_MALFORMED, remedy=_REMEDY)
-    raise CertificateError(
-        Code.PREDICATE_UNKNOWN, f"The statement's predicate type is {shown(predicate_type)}.", remedy=_REMEDY
     )

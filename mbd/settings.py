@@ -35,6 +35,9 @@ class Settings(BaseSettings):
     key_passphrase: SecretStr | None = None
     """Encrypts private keys on disk. Without it they are protected by file mode 0600 alone."""
 
+    certify_absence: bool = False
+    """Answer requests for what no live model holds with certificates of absence, instead of an error."""
+
     tau: float = Field(default=1e-6, gt=0)
     """Of new model lines: the bound of every released head's residual."""
 

@@ -1,11 +1,11 @@
-"""Makes the golden vectors of the current version, once: ``python -m certs.vectors.make``. It refuses to do it twice.
+"""Makes the golden vectors of deletions, once: ``python -m certs.vectors.make``. It refuses to do it twice.
 
 The keys are derived from public labels, so that anyone can make further vectors: never trust them for anything else.
 It holds the smallest possible log (the recursive definition of RFC 6962), independent of the product's.
 """
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -19,6 +19,7 @@ from certs.checkpoint import Checkpoint, NoteKey
 from certs.commitment import subject_commitment
 from certs.keys import EcdsaP256Signer, Ed25519Signer, PublicKey
 from certs.merkle import EMPTY_ROOT, leaf_hash, node_hash
+from certs.payload import to_payload
 from certs.statement import (
     AbsenceProof,
     Artifact,
@@ -50,7 +51,6 @@ from certs.statement import (
     UpdatedHead,
     commitment_statement,
     deletion_statement,
-    to_payload,
 )
 from certs.trusted_root import TrustedLog, TrustedSigner, ValidFor
 
@@ -96,10 +96,10 @@ def path_of(index: int, leaves: Sequence[bytes]) -> list[bytes]:
     return [*path_of(index - split, leaves[split:]), root_of(leaves[:split])]
 
 
-def issue(payloads: Sequence[bytes]) -> list[bytes]:
-    """Sign statements, log them in this order, and return their bundles under one checkpoint."""
+def issue(payloads: Sequence[bytes], logged: Sequence[bytes] = ()) -> list[bytes]:
+    """Sign statements, log them in this order after what is logged, and return their bundles under one checkpoint."""
     envelopes = [dsse.sign(payload, certificate_signer) for payload in payloads]
-    leaves = [entry.leaf(envelope, certificate_key) for envelope in envelopes]
+    leaves = [*logged, *(entry.leaf(envelope, certificate_key) for envelope in envelopes)]
     note = checkpoint.sign(Checkpoint(ORIGIN, len(leaves), root_of(leaves)), [(ORIGIN, log_signer)])
     return [
         bundle.build(
@@ -112,7 +112,7 @@ def issue(payloads: Sequence[bytes]) -> list[bytes]:
             body=leaves[index],
             checkpoint=note,
         ).canonical()
-        for index, envelope in enumerate(envelopes)
+        for index, envelope in enumerate(envelopes, start=len(logged))
     ]
 
 
@@ -235,7 +235,7 @@ def _payload(
             backbone_provenance="entangled" if entangled else "public",
             transcript_digest=digest_of("transcript"),
         ),
-        before=_model(2, [tower.name for tower in towers], entangled=entangled),
+        before=model(2, [tower.name for tower in towers], entangled=entangled),
         dataset=dataset([(person, "audio")]),
         statistics=Statistics(
             digest_before=digest_of("statistics 2"),
@@ -256,7 +256,7 @@ def _payload(
         supersedes=None,
         deleted_at=DELETED_AT,
     )
-    return to_payload(deletion_statement(_model(3, kept, entangled=entangled), predicate))
+    return to_payload(deletion_statement(model(3, kept, entangled=entangled), predicate))
 
 
 def _procedure(
@@ -320,7 +320,8 @@ def dataset(gone: Collection[tuple[str | None, Modality]]) -> Dataset:
     )
 
 
-def _model(version: int, towers: Sequence[str], *, entangled: bool) -> tuple[Artifact, ...]:
+def model(version: int, towers: Sequence[str] = (), *, entangled: bool = False) -> tuple[Artifact, ...]:
+    """The files of a version of the golden model line."""
     files = {
         "model.json": f"model {version}",
         "heads.safetensors": f"heads {version}",
@@ -330,25 +331,38 @@ def _model(version: int, towers: Sequence[str], *, entangled: bool) -> tuple[Art
     return tuple(Artifact(name=name, digest=DigestSet(sha256=digest_of(label))) for name, label in files.items())
 
 
-def main() -> None:
-    """Write the folder of this version, or refuse because it exists."""
-    if V1.exists():
-        sys.exit(f"{V1} exists: golden vectors are never made again. A new version of the formats is a new folder.")
-    names = ["noise-commitment", "certified", "exact", "empirical", "towers", "fine-tuned"]
-    payloads = [noise_commitment(), certified(), exact(), empirical(), towers(), fine_tuned()]
-    bundles = issue(payloads)
-    V1.mkdir()
-    (V1 / "trusted_root.json").write_bytes(root_file())
-    (V1 / "log.vkey").write_text(log_key.vkey + "\n")
-    (V1 / "certificate-key.pem").write_bytes(certificate_key.pem)
-    for name, payload, data in zip(names, payloads, bundles, strict=True):
+def write(folder: Path, payloads: Mapping[str, bytes], logged: Sequence[bytes] = ()) -> None:
+    """Issue statements, in this order after what is logged, and write the folder; refuse where it exists."""
+    if folder.exists():
+        sys.exit(f"{folder} exists: golden vectors are never made again. A new version of the formats is a new folder.")
+    bundles = issue(list(payloads.values()), logged)
+    folder.mkdir()
+    (folder / "trusted_root.json").write_bytes(root_file())
+    (folder / "log.vkey").write_text(log_key.vkey + "\n")
+    (folder / "certificate-key.pem").write_bytes(certificate_key.pem)
+    for (name, payload), data in zip(payloads.items(), bundles, strict=True):
         log_entry = bundle.parse(data).entry
         inclusion = log_entry.inclusion_proof
         text = proof.TlogProof(inclusion.log_index, inclusion.hashes, inclusion.checkpoint.envelope).text
-        (V1 / f"{name}.sigstore.json").write_bytes(data)
-        (V1 / f"{name}.statement.json").write_bytes(payload)
-        (V1 / f"{name}.tlog-proof").write_text(text, encoding="utf-8")
-        (V1 / "checkpoint").write_text(inclusion.checkpoint.envelope, encoding="utf-8")
+        (folder / f"{name}.sigstore.json").write_bytes(data)
+        (folder / f"{name}.statement.json").write_bytes(payload)
+        (folder / f"{name}.tlog-proof").write_text(text, encoding="utf-8")
+        (folder / "checkpoint").write_text(inclusion.checkpoint.envelope, encoding="utf-8")
+
+
+def main() -> None:
+    """Write the folder of this version, or refuse because it exists."""
+    write(
+        V1,
+        {
+            "noise-commitment": noise_commitment(),
+            "certified": certified(),
+            "exact": exact(),
+            "empirical": empirical(),
+            "towers": towers(),
+            "fine-tuned": fine_tuned(),
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def _names(cohort: Cohort) -> None:
     first: dict[str, int] = {}
     for i, row in enumerate(cohort.rows):
         for name in (row.clip, row.subject):
-            if not _is_plain(name):
+            if not is_plain_name(name):
                 raise RowError(
                     cohort.row_name(i),
                     f"{name!r} cannot name a clip or a subject.",
@@ -76,7 +76,8 @@ def _names(cohort: Cohort) -> None:
         first[row.clip] = i
 
 
-def _is_plain(name: str) -> bool:
+def is_plain_name(name: str) -> bool:
+    """Whether a clip or a subject can be called so: one text for each name that can be seen."""
     printable = bool(name) and name.isprintable() and name == name.strip()
     return printable and unicodedata.is_normalized("NFC", name)
 

@@ -128,10 +128,10 @@ def deletion_statement(
             backbone_provenance=_backbone_provenance(after.model),
             transcript_digest=provenance.transcript_digest,
         ),
-        before=_artifacts(before.saved),
+        before=wire_artifacts(before.saved),
         dataset=wire.Dataset(
-            manifest_before=_manifest(before.manifest),
-            manifest_after=_manifest(after.manifest),
+            manifest_before=wire_manifest(before.manifest),
+            manifest_after=wire_manifest(after.manifest),
             absence=tuple(
                 wire.AbsenceProof.model_validate(after.manifest.absence(subject, modality))
                 for subject, modality in sorted(absent)
@@ -154,7 +154,7 @@ def deletion_statement(
         supersedes=None,
         deleted_at=deleted_at,
     )
-    return wire.deletion_statement(_artifacts(after.saved), predicate)
+    return wire.deletion_statement(wire_artifacts(after.saved), predicate)
 
 
 def batch_digest(digests: Iterable[str]) -> str:
@@ -165,14 +165,19 @@ def batch_digest(digests: Iterable[str]) -> str:
 
 def not_covered(cohort: Cohort, pairs: frozenset[Pair]) -> tuple[str, ...]:
     """What this certificate does not speak of, in sentences for the person concerned."""
-    withdrawn = {modality for _, modality in cohort.closure(pairs)}
-    sentences = [
+    return (
         "Copies of earlier releases that someone kept: comparing an old and a new release can reveal removed rows.",
         "Predictions that were served before the deletion.",
         "Copies of the data outside of this service.",
         "Other model lines: each one's certificates count its own releases, and both together reveal more than one.",
-    ]
-    sentences += [
+        *kept_by_policy(cohort, pairs),
+    )
+
+
+def kept_by_policy(cohort: Cohort, pairs: frozenset[Pair]) -> tuple[str, ...]:
+    """What a cohort's policy keeps although it was made from what is withdrawn: derived channels, and labels."""
+    withdrawn = {modality for _, modality in cohort.closure(pairs)}
+    sentences = [
         f"The {modality.value} channel: it was derived from {' and '.join(sorted(sources))}, "
         "and the cohort's policy declares it independently consented."
         for modality, channel in cohort.channels.items()
@@ -321,11 +326,13 @@ def _point(mu: float, departed: Sequence[Departed], policy: ReleasePolicy) -> wi
     return wire.CurvePoint(epsilon=epsilon_at(policy.delta, [mu], departed), delta=policy.delta)
 
 
-def _manifest(manifest: Manifest) -> wire.Manifest:
+def wire_manifest(manifest: Manifest) -> wire.Manifest:
+    """A manifest as certificates name it."""
     return wire.Manifest(root=manifest.root, leaves=len(manifest.leaves), rows=manifest.rows)
 
 
-def _artifacts(saved: Saved) -> tuple[wire.Artifact, ...]:
+def wire_artifacts(saved: Saved) -> tuple[wire.Artifact, ...]:
+    """A model's files as certificates name them, by name."""
     return tuple(
         wire.Artifact(name=name, digest=wire.DigestSet(sha256=digest)) for name, digest in sorted(saved.digests.items())
     )

@@ -2,12 +2,15 @@
 
 from sqlalchemy import Connection
 
-from mbd.errors import TrainingError
+from mbd.cohort import folder
+from mbd.cohort.cohort import Cohort
+from mbd.errors import DeletionError, TrainingError
 from mbd.hashing import file_digest
-from mbd.lattice.model import LatticeModel, load_model, lost_towers
+from mbd.lattice.model import PARTS, LatticeModel, Saved, load_model, lost_towers, tower_file
 from mbd.privacy.gaussian import compose
 from mbd.records import models
 from mbd.records.models import ModelVersion
+from mbd.workflow.claim import Version
 from mbd.workflow.system import System
 
 
@@ -32,6 +35,26 @@ def load_live_model(system: System, live: ModelVersion, *, without_lost_towers: 
             remedy="restore that version's own files; another version's hold what has been deleted since",
         )
     return model
+
+
+def load_version(system: System, live: ModelVersion, cohort: Cohort) -> Version:
+    """A live version with its rows, which the caller has read, its manifest and the digests of its files.
+
+    Raises:
+        TrainingError: see `load_live_model`.
+        DeletionError: the rows are not those that were registered.
+    """
+    where = system.model_folder(live.line, live.version)
+    model = load_live_model(system, live)
+    manifest = folder.read_manifest(system.cohort_folder(live.line, live.version))
+    if manifest.root != live.cohort:
+        raise DeletionError(
+            f"The rows of {live.line} version {live.version} are not those that were registered.",
+            remedy="restore that version's own cohort folder; another version's holds what has been deleted since",
+        )
+    names = (*PARTS, *map(tower_file, model.origins), "model.json")
+    saved = Saved(where, {name: file_digest(where / name) for name in names})
+    return Version(live.version, saved, model, cohort, manifest)
 
 
 def spent_on(connection: Connection, line: str) -> list[float]:

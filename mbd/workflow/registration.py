@@ -13,7 +13,7 @@ from mbd.cohort.manifest import Manifest
 from mbd.lattice.model import LatticeModel, Saved
 from mbd.records import certificates, lineage, models
 from mbd.records import exposure as exposures
-from mbd.records.certificates import Certificate
+from mbd.records.certificates import Certificate, CertificateKind
 from mbd.records.ledger import Appended
 from mbd.records.lineage import Kind, Node, Role, node_id
 from mbd.records.models import ModelVersion
@@ -156,26 +156,75 @@ def register_deletion(
     if predicate.procedure.mechanism == "lattice-newton":
         charged: dict[str, float] = {head.head: head.mu for head in predicate.procedure.updated}
         models.record_releases(connection, line, number, charged)
-    dsse_digest = sha256(envelope.signed_bytes).hexdigest()
-    certificate = f"mdc-{dsse_digest[:16]}"
     act = f"{line}: {predicate.procedure.mechanism}"
     deletion = Node(Kind.DELETION, f"{revocation.id}/{line}", revocation.digest, act, now)
+    lineage.add_node(connection, deletion)
+    lineage.add_edge(connection, deletion.id, version.node, Role.ABOUT)
+    return _register_certificate(
+        connection,
+        revocation=revocation,
+        about=version,
+        kind=CertificateKind.DELETION,
+        subject=deletion.id,
+        envelope=envelope,
+        entry=entry,
+        now=now,
+    )
+
+
+def register_absence(
+    connection: Connection,
+    *,
+    revocation: Revocation,
+    live: ModelVersion,
+    envelope: Envelope,
+    entry: Appended,
+    checked_at: datetime,
+) -> Certificate:
+    """The certificate that a live version holds none of a request's channels; no new version, no charge."""
+    return _register_certificate(
+        connection,
+        revocation=revocation,
+        about=live,
+        kind=CertificateKind.ABSENCE,
+        subject=live.node,
+        envelope=envelope,
+        entry=entry,
+        now=checked_at,
+    )
+
+
+def _register_certificate(
+    connection: Connection,
+    *,
+    revocation: Revocation,
+    about: ModelVersion,
+    kind: CertificateKind,
+    subject: str,
+    envelope: Envelope,
+    entry: Appended,
+    now: datetime,
+) -> Certificate:
+    """A certificate about a version, and in the lineage its node, its subject's (by id) and its log entry's."""
+    dsse_digest = sha256(envelope.signed_bytes).hexdigest()
+    certificate = f"mdc-{dsse_digest[:16]}"
     proof = Node(Kind.CERTIFICATE, certificate, dsse_digest, certificate, now)
     leaf = Node(Kind.LEDGER_ENTRY, str(entry.index), entry.leaf_hash.hex(), f"entry {entry.index}", now)
-    for node in (deletion, proof, leaf):
+    for node in (proof, leaf):
         lineage.add_node(connection, node)
-    for child, parent in ((deletion.id, version.node), (proof.id, deletion.id), (leaf.id, proof.id)):
+    for child, parent in ((proof.id, subject), (leaf.id, proof.id)):
         lineage.add_edge(connection, child, parent, Role.ABOUT)
     return certificates.issue(
         connection,
         Certificate(
             id=certificate,
             revocation_id=revocation.id,
-            model_line=line,
-            version=number,
+            model_line=about.line,
+            version=about.version,
             leaf_index=entry.index,
             dsse_digest=dsse_digest,
             envelope=envelope.canonical().decode(),
             created_at=now,
+            kind=kind,
         ),
     )
