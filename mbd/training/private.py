@@ -25,7 +25,8 @@ from mbd.hashing import arrays_digest, canonical_json, json_digest, sha256_hex
 from mbd.privacy.accounting import ACCOUNTANT, Run, epsilon_of
 from mbd.privacy.noise import ALGORITHM, NoiseSource
 from mbd.training.data import data_digest
-from mbd.training.loop import own_randomness, versions
+from mbd.training.loop import versions
+from mbd.training.randomness import own_randomness
 from mbd.training.tower import HeadedTower, Tower, TowerRecipe, only_channel, train_headed
 
 FORMAT = "mbd-private-tower-transcript/1"

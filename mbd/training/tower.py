@@ -19,7 +19,7 @@ from mbd.cohort.cohort import Cohort
 from mbd.cohort.modality import Modality, parse_modality
 from mbd.errors import TrainingError
 from mbd.hashing import json_digest
-from mbd.training.loop import derived_seed, own_randomness
+from mbd.training.randomness import derived_seed, own_randomness
 
 _COLUMN = {modality: column for column, modality in enumerate(Modality)}
 
