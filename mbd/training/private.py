@@ -24,6 +24,7 @@ from mbd.errors import ExactnessError, TrainingError
 from mbd.hashing import arrays_digest, canonical_json, json_digest, sha256_hex
 from mbd.privacy.accounting import ACCOUNTANT, Run, epsilon_of
 from mbd.privacy.noise import ALGORITHM, NoiseSource
+from mbd.ranks import ALONE, Ranks, together
 from mbd.training.data import data_digest
 from mbd.training.loop import versions
 from mbd.training.randomness import own_randomness
@@ -147,7 +148,9 @@ def train_private_tower(
 ) -> PrivateTower:
     """Start on the public training rows, go on by DP-SGD on the revocable training rows, release the last weights.
 
-    The same recipe, rows, seed, purpose, secret, library versions and kind of processor give the same bits.
+    The same recipe, rows, seed, purpose, secret, library versions and kind of processor give the same bits, by one process
+    or by all processes of an initialised `torch.distributed` group (torchrun), which must then make the same call: they
+    share the drawn subjects of each step. What they send each other carries no noise.
 
     Args:
         recipe: public.
@@ -159,7 +162,15 @@ def train_private_tower(
     Raises:
         TrainingError: no public row has the channel, or a gradient is not finite.
         PrivacyError: no epsilon can be stated for these constants.
+        RanksError: another process of the group stopped, or has another recipe, cohort, secret or purpose.
     """
+    with together() as ranks:
+        return _train_private_tower(recipe, cohort, noise=noise, purpose=purpose, seed=seed, ranks=ranks)
+
+
+def _train_private_tower(
+    recipe: PrivateRecipe, cohort: Cohort, *, noise: NoiseSource, purpose: str, seed: int, ranks: Ranks
+) -> PrivateTower:
     public = cohort.where(partition=Partition.PUBLIC, split=Split.TRAIN)
     rows = only_channel(cohort.where(partition=Partition.REVOCABLE, split=Split.TRAIN), recipe.start.modality)
     epsilon = epsilon_of(recipe.run, recipe.delta)  # refuses before anything is trained
@@ -172,8 +183,12 @@ def train_private_tower(
         "rows": data_digest(rows),
         "versions": versions(),
     }
+    ranks.agree({**occasion, "versions": json_digest(versions()), "secret": noise.commitment})
     with own_randomness(recipe.start.threads):
-        take_private_steps(recipe, headed, by_subject(rows), noise=noise, occasion=canonical_json(occasion))
+        take_private_steps(
+            recipe, headed, by_subject(rows), noise=noise, occasion=canonical_json(occasion), ranks=ranks
+        )
+    ranks.agree({"released weights": weights_digest(headed.tower)})
     transcript = PrivateTranscript(
         recipe=recipe.to_json(),
         recipe_digest=recipe.digest,
@@ -199,7 +214,13 @@ def by_subject(rows: Cohort) -> list[Batch]:
 
 
 def take_private_steps(
-    recipe: PrivateRecipe, headed: HeadedTower, subjects: Sequence[Batch], *, noise: NoiseSource, occasion: bytes
+    recipe: PrivateRecipe,
+    headed: HeadedTower,
+    subjects: Sequence[Batch],
+    *,
+    noise: NoiseSource,
+    occasion: bytes,
+    ranks: Ranks = ALONE,
 ) -> None:
     """The DP-SGD steps, in place. An empty draw takes its noisy step like any other.
 
@@ -209,6 +230,7 @@ def take_private_steps(
         subjects: one batch a person.
         noise: the committed stream.
         occasion: binds the stream to everything that shapes this run, its rows included.
+        ranks: who shares the drawn subjects. Sums of grid points do not round, so the bits are those of one process.
 
     Raises:
         TrainingError: the network holds something that carries rows' values besides gradients, or a gradient is not
@@ -224,7 +246,8 @@ def take_private_steps(
     for step in range(recipe.steps):
         drawn_S = poisson_draw(recipe.rate, len(subjects), noise=noise, context=_context(occasion, step, "draw"))
         drawn = [subject for subject, is_in in zip(subjects, drawn_S, strict=True) if is_in]
-        sum_P = clipped_sum(recipe, headed, drawn, size=len(velocity_P))
+        mine_P = clipped_sum(recipe, headed, drawn[ranks.rank :: ranks.count], size=len(velocity_P))
+        sum_P = ranks.sum(torch.from_numpy(mine_P)).numpy()
         noisy_P = sum_P + _noise_for(recipe, sum_P, noise=noise, occasion=occasion, step=step)
         # From here on everything is post-processing.
         velocity_P = recipe.momentum * velocity_P + noisy_P / (recipe.rate * recipe.subjects)
