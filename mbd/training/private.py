@@ -148,9 +148,9 @@ def train_private_tower(
 ) -> PrivateTower:
     """Start on the public training rows, go on by DP-SGD on the revocable training rows, release the last weights.
 
-    The same recipe, rows, seed, purpose, secret, library versions and kind of processor give the same bits, by one process
-    or by all processes of an initialised `torch.distributed` group (torchrun), which must then make the same call: they
-    share the drawn subjects of each step. What they send each other carries no noise.
+    The same recipe, rows, seed, purpose, secret, library versions and kind of processor give the same bits, by one
+    process or by several: within an initialised `torch.distributed` group (torchrun) all its processes must make the
+    same call, and share the drawn subjects of each step. The sums that they send each other carry no noise.
 
     Args:
         recipe: public.
@@ -165,30 +165,24 @@ def train_private_tower(
         RanksError: another process of the group stopped, or has another recipe, cohort, secret or purpose.
     """
     with together() as ranks:
-        return _train_private_tower(recipe, cohort, noise=noise, purpose=purpose, seed=seed, ranks=ranks)
-
-
-def _train_private_tower(
-    recipe: PrivateRecipe, cohort: Cohort, *, noise: NoiseSource, purpose: str, seed: int, ranks: Ranks
-) -> PrivateTower:
-    public = cohort.where(partition=Partition.PUBLIC, split=Split.TRAIN)
-    rows = only_channel(cohort.where(partition=Partition.REVOCABLE, split=Split.TRAIN), recipe.start.modality)
-    epsilon = epsilon_of(recipe.run, recipe.delta)  # refuses before anything is trained
-    headed = train_headed(recipe.start, public, seed, public=public)
-    start_digest = weights_digest(headed)
-    occasion = {
-        "purpose": purpose,
-        "recipe": recipe.digest,
-        "start": start_digest,
-        "rows": data_digest(rows),
-        "versions": versions(),
-    }
-    ranks.agree({**occasion, "versions": json_digest(versions()), "secret": noise.commitment})
-    with own_randomness(recipe.start.threads):
-        take_private_steps(
-            recipe, headed, by_subject(rows), noise=noise, occasion=canonical_json(occasion), ranks=ranks
-        )
-    ranks.agree({"released weights": weights_digest(headed.tower)})
+        public = cohort.where(partition=Partition.PUBLIC, split=Split.TRAIN)
+        rows = only_channel(cohort.where(partition=Partition.REVOCABLE, split=Split.TRAIN), recipe.start.modality)
+        epsilon = epsilon_of(recipe.run, recipe.delta)  # refuses before anything is trained
+        headed = train_headed(recipe.start, public, seed, public=public)
+        start_digest = weights_digest(headed)
+        occasion = {
+            "purpose": purpose,
+            "recipe": recipe.digest,
+            "start": start_digest,
+            "rows": data_digest(rows),
+            "versions": versions(),
+        }
+        ranks.agree({name: json_digest(value) for name, value in {**occasion, "secret": noise.commitment}.items()})
+        with own_randomness(recipe.start.threads):
+            bound = canonical_json(occasion)
+            take_private_steps(recipe, headed, by_subject(rows), noise=noise, occasion=bound, ranks=ranks)
+        released = weights_digest(headed.tower)
+        ranks.agree({"released weights": released})
     transcript = PrivateTranscript(
         recipe=recipe.to_json(),
         recipe_digest=recipe.digest,
@@ -200,7 +194,7 @@ def _train_private_tower(
         accountant=ACCOUNTANT,
         epsilon=epsilon,
         noise={"algorithm": ALGORITHM, "commitment": noise.commitment},
-        weights_digest=weights_digest(headed.tower),
+        weights_digest=released,
     )
     return PrivateTower(headed.tower, transcript)
 
