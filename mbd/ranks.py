@@ -9,6 +9,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+
+# Loaded before there is a group: its functions' defaults take hold of the default group that exists by then, for ever,
+# and gloo's threads, still there when the interpreter ends, then can abort the process. An optimiser would load it.
+import torch.distributed.nn.functional
 from torch import Tensor
 
 from mbd.errors import RanksError

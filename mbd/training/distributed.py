@@ -63,7 +63,7 @@ def _total(terms: dict[str, Tensor]) -> Tensor:
 def _gathered(own_BW: Tensor | None, batch: Batch, backbone: Backbone, mine: slice, ranks: Ranks) -> Tensor:
     """All ranks' outputs, as a leaf whose gradient is asked for. Each row is one rank's number plus zeros: exact."""
     width = backbone.interface.outputs + backbone.embedding_dim * (1 + len(backbone.interface.channels))
-    whole_BW = torch.zeros(len(batch.present), width)
+    whole_BW = torch.zeros(len(batch.present), width, dtype=next(backbone.parameters()).dtype)
     if own_BW is not None:
         whole_BW[mine] = own_BW.detach()
     return ranks.sum(whole_BW).requires_grad_()

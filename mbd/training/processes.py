@@ -138,6 +138,9 @@ def _other(rank: int, work: _Work) -> None:
         return
     except Exception as error:  # noqa: BLE001  (the first process raises it)
         work.errors.put(error)
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
 def _join(rank: int, work: _Work, *, waits_for: Sequence[Any]) -> None:
