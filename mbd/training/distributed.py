@@ -41,7 +41,7 @@ def loss_gradients(backbone: Backbone, batch: Batch, ranks: Ranks, *, seed: int,
     mine = slice(rows.start, rows.stop)
     with torch.random.fork_rng(devices=[]):  # masks drawn here must not move the stream that all ranks share
         torch.manual_seed(derived_seed(seed, f"{step}, rank {ranks.rank}"))
-        own_BW = _flat(backbone(batch.select(torch.arange(*mine.indices(rows.stop))))) if rows else None
+        own_BW = _flat(backbone(batch.select(torch.arange(rows.start, rows.stop)))) if rows else None
         whole_BW = _gathered(own_BW, batch, backbone, mine, ranks)
         torch.manual_seed(derived_seed(seed, f"{step}, losses"))
         terms = backbone.losses(_output(whole_BW, backbone), batch)
