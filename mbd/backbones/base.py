@@ -104,8 +104,9 @@ class ParameterGroup:
 class Backbone(nn.Module, ABC):
     """A network of the zoo.
 
-    Promises of every subclass: no operation mixes rows in `forward`; labels are read by `losses` alone; a channel that
-    a row lacks is never read; a row without any channel gives the prior, never NaN.
+    Promises of every subclass: no operation mixes rows in `forward`; labels are read by `losses` alone, and of a
+    forward pass it knows the `Output` alone; a channel that a row lacks is never read; a row without any channel gives
+    the prior, never NaN.
 
     Args:
         interface: the channels and outputs it is built for.

@@ -86,8 +86,10 @@ class FrameAttention(nn.Module):
 def _positions(x_BTD: Tensor) -> Tensor:
     """Sinusoidal positions [T,D] in the type of ``x_BTD``."""
     frames, width = x_BTD.shape[1:]
-    rates_H = torch.exp(torch.arange(0, width, 2, dtype=x_BTD.dtype) * (-math.log(10_000.0) / width))
-    angles_TH = torch.arange(frames, dtype=x_BTD.dtype)[:, None] * rates_H
+    rates_H = torch.exp(
+        torch.arange(0, width, 2, dtype=x_BTD.dtype, device=x_BTD.device) * (-math.log(10_000.0) / width)
+    )
+    angles_TH = torch.arange(frames, dtype=x_BTD.dtype, device=x_BTD.device)[:, None] * rates_H
     return torch.stack([angles_TH.sin(), angles_TH.cos()], dim=-1).flatten(1)[:, :width]
 
 
@@ -241,7 +243,9 @@ class MissingByDesign(Backbone):
         if len(sigma_BP) < 2:
             return sigma_BP.sum() * 0.0
         similarity_BB = f.normalize(translated_BP, dim=1) @ f.normalize(sigma_BP, dim=1).T
-        return f.cross_entropy(similarity_BB / self.options.temperature, torch.arange(len(sigma_BP)))
+        return f.cross_entropy(
+            similarity_BB / self.options.temperature, torch.arange(len(sigma_BP), device=sigma_BP.device)
+        )
 
     def synthesis(self, modality: Modality) -> tuple[str, ...]:
         """The names of P^m and of all parameters of G_m, DE_m (with recomposition) and B_m: what can make up X^m."""
