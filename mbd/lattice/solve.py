@@ -84,6 +84,7 @@ def solve(
     *,
     tau: float,
     start_DK: FloatArray | None = None,
+    grid: float = 0.0,
     precondition: Preconditioner | None = None,
     direct_width: int = DIRECT_WIDTH,
 ) -> Solution:
@@ -95,6 +96,7 @@ def solve(
         tau: the public bound of the residual, fixed in advance.
         start_DK: where Newton starts (the released weights before a deletion); None solves from nothing, so
             that the result is a function of G, c and Lambda alone.
+        grid: the point that is certified is rounded to multiples of this power of two; 0 rounds nothing.
         precondition: resembles the inverse over all D coordinates, for example `full_factor` of the matrix before a
             deletion. It changes the cost and never the certificate. With ``start_DK=None`` it must come from public
             constants, or the result would not be a function of G, c and Lambda alone. None makes one from the
@@ -102,11 +104,11 @@ def solve(
         direct_width: how many candidates Cholesky solves; more go to conjugate gradients.
 
     Raises:
-        NotCertifiedError: not even the full solve reaches tau, which then lies under the rounding floor; or the
-            matrix is not positive definite, or a number is not finite.
+        NotCertifiedError: not even the full solve reaches tau, which then lies under the rounding floor, or the grid
+            is too coarse beside it; or the matrix is not positive definite, or a number is not finite.
     """
     width = len(matrix_DD)
-    weights_DK = np.zeros_like(moment_DK) if start_DK is None else start_DK.copy()
+    weights_DK = np.zeros_like(moment_DK) if start_DK is None else _rounded(start_DK, grid)
     residual_DK, bound = residual(matrix_DD, moment_DK, weights_DK)
     if not np.isfinite(bound):
         raise NotCertifiedError(
@@ -123,10 +125,21 @@ def solve(
             proposals += 1
             _log.debug("Newton step on %d of %d coordinates", len(system.at), width)
         step_SK, spent = system.solve(residual_DK[system.at], target=_TARGET * tau)
-        weights_DK[system.at] -= step_SK
         iterations += spent
         full_steps += len(system.at) == width
+        exact_DK = weights_DK.copy()
+        exact_DK[system.at] -= step_SK
+        weights_DK = _rounded(exact_DK, grid)
         residual_DK, bound = residual(matrix_DD, moment_DK, weights_DK)
+        if grid and bound > tau:
+            weights_DK = exact_DK  # the next step starts from here, unless rounding was all that stood in the way
+            residual_DK, unrounded = residual(matrix_DD, moment_DK, weights_DK)
+            if unrounded <= tau:
+                raise NotCertifiedError(
+                    f"On the release grid the residual is bounded by {bound:.3g}, above tau = {tau:g}.",
+                    remedy="train the model line with a larger MBD_INDICATOR_PENALTY or MBD_EPSILON: they make the "
+                    "grid finer beside tau, as a larger tau does not; nothing was released",
+                )
     if not bound <= tau:
         raise NotCertifiedError(
             f"The residual is bounded by {bound:.3g}, above tau = {tau:g}, after the full solve.",
@@ -135,6 +148,10 @@ def solve(
     found = Solution(weights_DK, bound, int(chosen.sum()), iterations, max(proposals - 1, 0))
     _log.debug("certified after %d iterations, candidates widened %d times", found.iterations, found.widenings)
     return found
+
+
+def _rounded(weights_DK: FloatArray, grid: float) -> FloatArray:
+    return np.rint(weights_DK / grid) * grid if grid else weights_DK.copy()
 
 
 class _System:
@@ -176,15 +193,17 @@ class _System:
 
 def _widened(chosen: NDArray[np.bool_], residual_DK: FloatArray, tau: float, proposals: int) -> NDArray[np.bool_]:
     """The candidates and what is salient now; all coordinates where the full solve is cheaper than widening again."""
-    widened = chosen | _salient(residual_DK, tau)
+    saliency_D = np.linalg.norm(residual_DK, axis=1)
+    if np.count_nonzero(saliency_D > tau / 2) > len(chosen) // 2:
+        return np.ones_like(chosen)  # each of these is salient by itself: no need to sort
+    widened = chosen | _salient(saliency_D, tau)
     if widened.sum() > len(chosen) // 2 or np.array_equal(widened, chosen) or proposals > _WIDENINGS:
         return np.ones_like(chosen)
     return widened
 
 
-def _salient(residual_DK: FloatArray, tau: float) -> NDArray[np.bool_]:
+def _salient(saliency_D: FloatArray, tau: float) -> NDArray[np.bool_]:
     """The fewest coordinates whose removal leaves a residual of at most tau / 2."""
-    saliency_D = np.linalg.norm(residual_DK, axis=1)
     ascending = np.argsort(saliency_D, kind="stable")
     negligible = np.sqrt(np.cumsum(saliency_D[ascending] ** 2)) <= tau / 2
     salient = np.ones(len(saliency_D), dtype=bool)
