@@ -167,7 +167,9 @@ class Backbone(nn.Module, ABC):
                 )
         columns = np.array([[modality in block for modality in Modality] for block in number], dtype=np.bool_)
         wanted_BM = torch.from_numpy(columns.reshape(-1, len(Modality))[[number[block] for block in blocks]])
-        isolated = isolate(batch, frozenset().union(*number)).mask(wanted_BM)
+        isolated = isolate(batch, frozenset().union(*number))
+        if len(number) > 1:
+            isolated = isolated.mask(wanted_BM)
         was_training = self.training
         awake = any(module.training for module in self.modules())  # looking costs a quarter of setting
         if awake:

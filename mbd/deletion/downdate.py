@@ -52,7 +52,7 @@ def downdate(featurizer: Featurizer, statistics: Statistics, before: Cohort, aft
 
 
 def _cleared(phi_ND: FloatArray, layout: Layout, left: Sequence[ModalitySet]) -> FloatArray:
-    """phi' of phi: blocks of which a row has lost a channel become zeros, and of a row that leaves nothing is left.
+    """Turn phi into phi': blocks of which a row has lost a channel become zeros, all of them in a row that leaves.
 
     A kept block has the same bits in both, because block B is a function of the channels in B alone.
     """

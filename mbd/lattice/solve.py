@@ -138,19 +138,8 @@ def solve(
         step_SK, spent = system.solve(residual_DK[system.at], target=_TARGET * tau)
         iterations += spent
         full_steps += len(system.at) == width
-        exact_DK = weights_DK.copy()
-        exact_DK[system.at] -= step_SK
-        weights_DK = _rounded(exact_DK, grid)
-        residual_DK, bound = residual(matrix_DD, moment_DK, weights_DK)
-        if grid and bound > tau:
-            weights_DK = exact_DK  # the next step starts from here, unless rounding was all that stood in the way
-            residual_DK, unrounded = residual(matrix_DD, moment_DK, weights_DK)
-            if unrounded <= tau:
-                raise NotCertifiedError(
-                    f"On the release grid the residual is bounded by {bound:.3g}, above tau = {tau:g}.",
-                    remedy="train the model line with a larger MBD_INDICATOR_PENALTY or MBD_EPSILON: they make the "
-                    "grid finer beside tau, as a larger tau does not; nothing was released",
-                )
+        weights_DK[system.at] -= step_SK
+        weights_DK, residual_DK, bound = _on_grid(matrix_DD, moment_DK, weights_DK, tau, grid)
     if not bound <= tau:
         raise NotCertifiedError(
             f"The residual is bounded by {bound:.3g}, above tau = {tau:g}, after the full solve.",
@@ -159,6 +148,28 @@ def solve(
     found = Solution(weights_DK, bound, int(chosen.sum()), iterations, max(proposals - 1, 0))
     _log.debug("certified after %d iterations, candidates widened %d times", found.iterations, found.widenings)
     return found
+
+
+def _on_grid(
+    matrix_DD: FloatArray, moment_DK: FloatArray, weights_DK: FloatArray, tau: float, grid: float
+) -> tuple[FloatArray, FloatArray, float]:
+    """The point on the grid, its residual and bound; or, while that is above tau, the point itself to go on from.
+
+    Raises:
+        NotCertifiedError: rounding is all that stands in the way.
+    """
+    rounded_DK = _rounded(weights_DK, grid)
+    residual_DK, bound = residual(matrix_DD, moment_DK, rounded_DK)
+    if bound <= tau or not grid:
+        return rounded_DK, residual_DK, bound
+    residual_DK, unrounded = residual(matrix_DD, moment_DK, weights_DK)
+    if unrounded <= tau:
+        raise NotCertifiedError(
+            f"On the release grid the residual is bounded by {bound:.3g}, above tau = {tau:g}.",
+            remedy="train the model line with a larger MBD_INDICATOR_PENALTY or MBD_EPSILON: they make the grid finer "
+            "beside tau, as a larger tau does not; nothing was released",
+        )
+    return weights_DK, residual_DK, unrounded
 
 
 def _rounded(weights_DK: FloatArray, grid: float) -> FloatArray:
