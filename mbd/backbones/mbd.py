@@ -114,8 +114,11 @@ class Encoder(nn.Module):
         x_BTD = self.project(self.input_dropout(features_BTF))
         if self.mix is not None:
             x_BTD = self.mix(x_BTD, readable_BT)
-        share_BT = self.pool(x_BTD).squeeze(-1).masked_fill(~readable_BT, -torch.inf).softmax(dim=1)
-        pooled_BD = (share_BT[..., None] * x_BTD).sum(dim=1)
+        if x_BTD.shape[1] == 1 and not torch.is_grad_enabled():
+            pooled_BD = x_BTD[:, 0]  # the only frame's share is exactly 1, and so not worth computing
+        else:
+            share_BT = self.pool(x_BTD).squeeze(-1).masked_fill(~readable_BT, -torch.inf).softmax(dim=1)
+            pooled_BD = (share_BT[..., None] * x_BTD).sum(dim=1)
         return self.norm(pooled_BD + self.refine(pooled_BD))  # type: ignore[no-any-return]
 
 
