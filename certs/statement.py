@@ -211,7 +211,8 @@ class Procedure(Wire):
 
     ``tau`` says that the residual of every solved head was at most tau before the noise; ``lambda_min`` is the
     smallest regularisation: the sensitivity is 2 tau / lambda_min. ``updated``, ``unchanged`` and ``dropped`` are all
-    heads of the model before, ``updated`` and ``unchanged`` all heads of the model after.
+    heads of the model before, ``updated`` and ``unchanged`` all heads of the model after. ``loss``: what heads
+    minimise; cross-entropy heads are functions of the rows, which the statistics do not determine.
     """
 
     mechanism: Mechanism
@@ -221,6 +222,7 @@ class Procedure(Wire):
     recipe_digest: Digest
     tau: Positive
     lambda_min: Positive
+    loss: Literal["squared", "cross-entropy"]
     updated: tuple[UpdatedHead, ...]
     unchanged: tuple[Head, ...]
     dropped: tuple[Head, ...]

@@ -124,6 +124,7 @@ def fit_small():
         featurizer = Featurizer.fit(backbone, public)
         statistics = featurizer.statistics(training_rows(cohort))
         policy, layout = policy or ReleasePolicy(), featurizer.layout
+        rows = featurizer.head_rows(training_rows(cohort), salt=salt) if policy.loss == "cross-entropy" else None
         released = release_heads(
             layout,
             statistics,
@@ -132,6 +133,7 @@ def fit_small():
             noise=noise or NoiseSource(b"n" * 32),
             purpose="initial",
             commitment=statistics.commitment(salt),
+            rows=rows,
         )
         return LatticeModel(cohort.task, featurizer, statistics, salt, released.heads, policy)
 

@@ -273,6 +273,7 @@ def _procedure(
             "recipe_digest": digest_of("recipe"),
             "tau": 1e-6,
             "lambda_min": 1.0,
+            "loss": "squared",
             "updated": heads,
             "unchanged": unchanged,
             "dropped": dropped,

@@ -65,9 +65,11 @@ def refit(model: LatticeModel, cohort: Cohort, revocation: Revocation) -> Refit:
     after = training_rows(cohort).without(closure)
     statistics = featurizer.statistics(after)
     layout = featurizer.layout
+    cross_entropy = model.policy.loss == "cross-entropy"
+    rows = featurizer.head_rows(after, salt=model.salt) if cross_entropy else None
     return Refit(
         statistics,
-        {pattern: solve_head(layout, statistics, pattern, policy=model.policy) for pattern in layout.patterns},
+        {p: solve_head(layout, statistics, p, policy=model.policy, rows=rows) for p in layout.patterns},
     )
 
 

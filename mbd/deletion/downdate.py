@@ -22,10 +22,12 @@ class Downdate:
     Attributes:
         statistics: of D', bit for bit.
         rows_touched: how many rows changed or left.
+        fallen: the blocks that some row had in D and has not in D'.
     """
 
     statistics: Statistics
     rows_touched: int
+    fallen: frozenset[ModalitySet]
 
 
 def downdate(featurizer: Featurizer, statistics: Statistics, before: Cohort, after: Cohort) -> Downdate:
@@ -43,12 +45,17 @@ def downdate(featurizer: Featurizer, statistics: Statistics, before: Cohort, aft
     kept = {row.clip: j for j, row in enumerate(after.rows)}
     left = [after.present(kept[row.clip]) if row.clip in kept else frozenset() for row in before.rows]
     changed = [i for i, channels in enumerate(left) if channels != before.present(i)]
+    fallen = {
+        block.channels
+        for block in featurizer.layout.blocks
+        if any(block.channels <= before.present(i) and not block.channels <= left[i] for i in changed)
+    }
     for start in range(0, len(changed), CHUNK_ROWS):
         chunk = changed[start : start + CHUNK_ROWS]
         phi_ND, label_NK = featurizer.features(before, chunk), featurizer.labels(before, chunk)
         left_ND = _cleared(phi_ND, featurizer.layout, [left[i] for i in chunk])
         statistics = statistics.replace(phi_ND, left_ND, label_NK)
-    return Downdate(statistics, len(changed))
+    return Downdate(statistics, len(changed), frozenset(fallen))
 
 
 def _cleared(phi_ND: FloatArray, layout: Layout, left: Sequence[ModalitySet]) -> FloatArray:

@@ -121,7 +121,7 @@ def plan(
         guarantee=guarantee,
         steps=tuple(_steps(model, down, mechanism)),
         rows_touched=down.rows_touched,
-        rows_read=len(down.after) if mechanism == "lattice-refit" else down.rows_touched,
+        rows_read=len(down.after) if _reads_all_rows(model, down, mechanism) else down.rows_touched,
         budget=_budget(model, down.kept.origins, guarantee, spent),
         alternatives=_alternatives(model, down, mechanism, spent),
     )
@@ -206,6 +206,10 @@ def _is_entangled(model: LatticeModel) -> bool:
 def _backbone_changes(model: LatticeModel, rest: Remaining) -> bool:
     """Whether a backbone that everybody shaped saw anything that is withdrawn."""
     return bool(rest.rows_touched) or rest.cohort.modalities != model.layout.modalities
+
+
+def _reads_all_rows(model: LatticeModel, down: Downdated, mechanism: HeadMechanism) -> bool:
+    return mechanism == "lattice-refit" or (model.policy.loss == "cross-entropy" and bool(down.changed))
 
 
 def _choose(model: LatticeModel, down: Downdated, spent: Sequence[float]) -> HeadMechanism:

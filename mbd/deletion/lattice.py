@@ -23,6 +23,7 @@ from mbd.deletion.downdate import changed_heads, downdate, drop_blocks
 from mbd.deletion.outcome import HeadMechanism, Outcome, Revocation
 from mbd.deletion.towers import Touched, drop_towers, touched
 from mbd.errors import DeletionError
+from mbd.lattice.cross_entropy import ASSUMPTIONS as ASSUMPTIONS_OF_ROWS
 from mbd.lattice.fit import training_rows
 from mbd.lattice.model import LatticeModel
 from mbd.lattice.release import release_heads
@@ -90,6 +91,8 @@ def downdated(model: LatticeModel, cohort: Cohort, revocation: Revocation, *, sp
     kept = replace(drop_towers(kept, towers.dropped), origins=towers.origins)
     down = downdate(kept.featurizer, kept.statistics, rows, after)
     differ = changed_heads(kept.layout, kept.statistics, down.statistics)
+    if kept.policy.loss == "cross-entropy":  # equal statistics do not make equal heads: whose rows changed, changes
+        differ = tuple(p for p in kept.layout.patterns if any(block <= p for block in down.fallen))
     changed = tuple(p for p in kept.layout.patterns if p in differ or p not in kept.heads)
     return Downdated(kept, cohort, closure, down.statistics, changed, down.rows_touched, towers)
 
@@ -109,6 +112,7 @@ def release(
             "The live statistics are not those of the cohort's training rows: recomputing them gave other bits.",
             remedy="find the damaged state with `mbd certificate replay`, then train the line again from the cohort",
         )
+    needs_rows = kept.policy.loss == "cross-entropy" and bool(down.changed)
     released = release_heads(
         kept.layout,
         down.statistics,
@@ -118,6 +122,7 @@ def release(
         purpose=purpose,
         commitment=down.statistics.commitment(salt),
         start=kept.heads if mechanism == "lattice-newton" else None,
+        rows=kept.featurizer.head_rows(down.after, salt=salt) if needs_rows else None,
     )
     return Outcome(
         model=replace(kept, statistics=down.statistics, salt=salt, heads={**kept.heads, **released.heads}),
@@ -184,7 +189,8 @@ def guarantee_of(mechanism: HeadMechanism, mus: Sequence[float], down: Downdated
         case "lattice-refit" | "tower-drop":
             parts.append(Exact((REFIT_EQUALITY,)))
         case "lattice-newton":
-            parts += [Certified(mu, ASSUMPTIONS) for mu in mus]
+            exact_sums = ASSUMPTIONS_OF_ROWS if down.kept.policy.loss == "cross-entropy" else ()
+            parts += [Certified(mu, (*ASSUMPTIONS, *exact_sums)) for mu in mus]
     if down.towers.counted or (down.towers.departed and mechanism == "lattice-newton"):
         parts.append(Certified(0.0, (*ASSUMPTIONS, TOWER_ASSUMPTION), down.towers.departed))
     return weakest(parts)

@@ -187,9 +187,11 @@ def bring_back(
     public = cohort.where(partition=Partition.PUBLIC, split=Split.TRAIN)
     towers = {name: made.tower for name, made in trained.items()}
     featurizer = model.featurizer.with_towers(towers, public) if towers else model.featurizer
-    statistics = featurizer.statistics(training_rows(cohort).restrict(model.layout.modalities))
+    rows = training_rows(cohort).restrict(model.layout.modalities)
+    statistics = featurizer.statistics(rows)
     seeing = {tower_modality(name) for name in trained}
     again = [p for p in featurizer.layout.patterns if p & seeing or p not in model.heads]
+    needs_rows = model.policy.loss == "cross-entropy" and bool(again)
     released = release_heads(
         featurizer.layout,
         statistics,
@@ -198,6 +200,7 @@ def bring_back(
         noise=noise,
         purpose=purpose,
         commitment=statistics.commitment(salt),
+        rows=featurizer.head_rows(rows, salt=salt) if needs_rows else None,
     )
     provenance = {part_of(name): made.origin.provenance.value for name, made in trained.items()}
     return replace(

@@ -11,7 +11,8 @@ Legend: N rows, D coordinates, K classes, T rows of one chunk.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from scipy.sparse.linalg import LinearOperator, cg
 from scipy.special import logsumexp
 
 from mbd.errors import NotCertifiedError, TrainingError
+from mbd.hashing import arrays_digest
 from mbd.lattice.solve import Solution
 
 FloatArray = NDArray[np.float64]
@@ -63,6 +65,7 @@ def solve_cross_entropy(
     *,
     tau: float,
     start_DK: FloatArray | None = None,
+    grid: float = 0.0,
 ) -> Solution:
     """Near-minimiser with ||R(W)||_F <= tau, by Newton's method with conjugate gradients.
 
@@ -75,6 +78,7 @@ def solve_cross_entropy(
         tau: the public bound of the residual, fixed in advance.
         start_DK: where Newton starts (the released weights before a deletion); None solves from nothing, so that the
             result is a function of the rows and Lambda alone.
+        grid: the point that is certified is rounded to multiples of this power of two; 0 rounds nothing.
 
     Raises:
         TrainingError: the targets are not one-hot.
@@ -88,16 +92,51 @@ def solve_cross_entropy(
     candidates = 0
     for _ in range(_NEWTON_STEPS):
         # Where less than half of the bound is gradient, the rest is rounding, and no step takes that away.
-        if bound <= tau or np.linalg.norm(residual_DK) < bound / 2:
+        if bound <= (tau / 2 if grid else tau) or np.linalg.norm(residual_DK) < bound / 2:
             break
         weights_DK, candidates = objective.newton(weights_DK, residual_DK, tau=tau), width
+        residual_DK, bound = _bounded(*objective.gradient(weights_DK))
+    if grid:
+        weights_DK = np.rint(weights_DK / grid) * grid
         residual_DK, bound = _bounded(*objective.gradient(weights_DK))
     if not bound <= tau:
         raise NotCertifiedError(
             f"The residual over {len(phi_ND):,} rows is bounded by {bound:.3g}, above tau = {tau:g}.",
-            remedy="train the model line with a larger tau or larger penalties; nothing was released",
+            remedy="train the model line with a larger MBD_TAU; or with a larger MBD_INDICATOR_PENALTY, for a finer "
+            "release grid; nothing was released",
         )
     return Solution(weights_DK, bound, candidates)
+
+
+@dataclass(frozen=True)
+class HeadRows:
+    """Training rows, for heads that have no finite statistics. Features of all of them are in memory.
+
+    Attributes:
+        phi_ND: features in their own units, as in `cross_entropy_residual`, over all coordinates of a layout.
+        target_NK: one-hot labels.
+        salt: the version's random bytes.
+    """
+
+    phi_ND: FloatArray
+    target_NK: FloatArray
+    salt: bytes = field(repr=False)
+
+    def of(self, at: NDArray[np.intp]) -> tuple[FloatArray, FloatArray]:
+        """Features and targets of one head with these coordinates.
+
+        A row of which the head knows no block is left out: it adds a constant to L, but would shift the chunks, and a
+        head's bits must not depend on it.
+        """
+        mine_ND = self.phi_ND[:, at]
+        knows_N = mine_ND.any(axis=1)
+        return mine_ND[knows_N], self.target_NK[knows_N]
+
+    @cached_property
+    def commitment(self) -> str:
+        """SHA-256 (hex) under the salt. Equal statistics do not mean equal rows, and noise is bound to the rows."""
+        salt = np.frombuffer(self.salt, np.uint8)
+        return arrays_digest({"phi": self.phi_ND, "targets": self.target_NK, "salt": salt})
 
 
 @dataclass(frozen=True)

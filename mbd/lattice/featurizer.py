@@ -25,6 +25,7 @@ from mbd.cohort.batch import Batch, make_batch
 from mbd.cohort.cohort import Cohort, Task
 from mbd.cohort.modality import Modality, ModalitySet, pattern_name
 from mbd.errors import CohortError
+from mbd.lattice.cross_entropy import HeadRows
 from mbd.lattice.layout import Block, Layout, group_names
 from mbd.lattice.statistics import LABEL_BITS, Grid, Statistics
 
@@ -164,6 +165,13 @@ class Featurizer:
         return Statistics.accumulate(
             self.grid, self.layout.width, cohort.task.outputs, self._chunks(cohort, rows, chunk_rows)
         )
+
+    def head_rows(self, cohort: Cohort, *, salt: bytes) -> HeadRows:
+        """All rows of a cohort that have a channel in force, for heads without finite statistics; all are in memory."""
+        in_force = frozenset(self.layout.modalities)
+        rows = [i for i in range(len(cohort)) if cohort.present(i) & in_force]
+        phi_ND = self.features(cohort, rows) * 2.0**-self.grid.feature_bits
+        return HeadRows(phi_ND, cohort.targets[rows], salt)
 
     def _chunks(self, cohort: Cohort, rows: Sequence[int], chunk_rows: int) -> Iterator[tuple[FloatArray, FloatArray]]:
         for start in range(0, len(rows), chunk_rows):

@@ -6,6 +6,7 @@ from typing import Any
 
 from mbd.backbones.base import Backbone
 from mbd.cohort.cohort import Cohort, Partition, Split
+from mbd.errors import TrainingError
 from mbd.lattice.featurizer import Featurizer
 from mbd.lattice.layout import INDICATOR_PENALTY
 from mbd.lattice.model import LatticeModel
@@ -72,8 +73,18 @@ def fit_lattice(
         indicator_penalty: see `Layout`.
         line: what else the line has, and how its networks were made; None is a public backbone and no towers.
         on_progress: called with the finished fraction.
+
+    Raises:
+        TrainingError: cross-entropy heads for labels that are not classes.
+        CohortError: too few public people, or none with some combination of channels.
+        NotCertifiedError: a head's residual stayed above tau; nothing was released.
     """
     line = line or Line()
+    if policy.loss == "cross-entropy" and cohort.task.kind != "classification":
+        raise TrainingError(
+            "Cross-entropy heads predict classes, and this cohort's labels are scores.",
+            remedy='leave `heads = "squared"` in the recipe',
+        )
     public = cohort.where(partition=Partition.PUBLIC, split=Split.TRAIN)
     featurizer = select_penalties(Featurizer.fit(backbone, public), cohort, rule=rule, on_progress=on_progress)
     featurizer = featurizer.with_layout(replace(featurizer.layout, indicator_penalty=indicator_penalty))
@@ -82,6 +93,7 @@ def fit_lattice(
     statistics = featurizer.statistics(training_rows(cohort))
     patterns = featurizer.layout.patterns
     policy = replace(policy, heads=len(patterns))
+    rows = featurizer.head_rows(training_rows(cohort), salt=salt) if policy.loss == "cross-entropy" else None
     released = release_heads(
         featurizer.layout,
         statistics,
@@ -90,6 +102,7 @@ def fit_lattice(
         noise=noise,
         purpose=purpose,
         commitment=statistics.commitment(salt),
+        rows=rows,
     )
     return LatticeModel(
         cohort.task,

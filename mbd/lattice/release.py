@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +16,16 @@ from numpy.typing import NDArray
 from mbd.cohort.modality import ModalitySet, pattern_name
 from mbd.errors import NotCertifiedError
 from mbd.hashing import arrays_digest, canonical_json, json_digest
+from mbd.lattice.cross_entropy import HeadRows, cross_entropy_residual, solve_cross_entropy
 from mbd.lattice.layout import Layout
-from mbd.lattice.solve import Solution, solve
+from mbd.lattice.solve import Solution, residual, solve
 from mbd.lattice.statistics import Statistics
 from mbd.privacy.gaussian import mu_of, sigma_for
 from mbd.privacy.noise import NoiseSource
 
 FloatArray = NDArray[np.float64]
+
+Loss = Literal["squared", "cross-entropy"]
 
 _GRID_BITS_BELOW_SIGMA = 28
 
@@ -36,6 +40,7 @@ class ReleasePolicy:
         delta: the delta of every statement.
         budget_epsilon: the composed epsilon at ``delta`` that the line may reach before deletions become refits.
         exact_rows: up to so many training rows, a deletion reads them all again and is an exact refit.
+        loss: what heads minimise: squared errors, or the cross-entropy of classes.
         heads: how many heads the line began with. Each has the same mu for ever, so that a deletion, which releases
             some of them again, uses the very noise scale that training on D' from the start would use.
     """
@@ -45,6 +50,7 @@ class ReleasePolicy:
     delta: float = 1e-9
     budget_epsilon: float = 1.0
     exact_rows: int = 0
+    loss: Loss = "squared"
     heads: int = 7
 
     @cached_property
@@ -101,6 +107,7 @@ def release_heads(
     purpose: str,
     commitment: str,
     start: Mapping[ModalitySet, Head] | None = None,
+    rows: HeadRows | None = None,
 ) -> Released:
     """Solve and release these heads: each is head_mu-GDP around the exact minimiser.
 
@@ -114,13 +121,15 @@ def release_heads(
             calibration are bound as well: two different means never share one stream.
         commitment: the statistics' salted commitment, which names them in the context.
         start: released heads to start Newton from; None solves from nothing.
+        rows: those that the statistics are of; cross-entropy heads are solved on them.
 
     Raises:
         NotCertifiedError: tau lies under the rounding floor; nothing is released.
     """
     sigma = sigma_for(sensitivity(layout, policy), policy.head_mu)
     begin = {pattern: start[pattern].weights_DK if start is not None else None for pattern in patterns}
-    solved = {p: solve_head(layout, statistics, p, policy=policy, start_DK=begin[p]) for p in patterns}
+    solved = {p: solve_head(layout, statistics, p, policy=policy, start_DK=begin[p], rows=rows) for p in patterns}
+    of_rows = {} if rows is None else {"rows": rows.commitment}
     constants = json_digest(layout.as_json())
     heads = {}
     for pattern, start_DK in begin.items():
@@ -133,6 +142,7 @@ def release_heads(
                 "layout": constants,
                 "tau": policy.tau,
                 "sigma": sigma,
+                **of_rows,
             }
         )
         mean_DK = solved[pattern].weights_DK
@@ -149,6 +159,7 @@ def solve_head(
     *,
     policy: ReleasePolicy,
     start_DK: FloatArray | None = None,
+    rows: HeadRows | None = None,
 ) -> Solution:
     """The certified, un-noised solution of one head, on the release grid: a secret of whoever computes it.
 
@@ -156,15 +167,44 @@ def solve_head(
     the continuous Gaussian mechanism around a grid point, rounded, and rounding is post-processing. No low bits
     betray the mean (Mironov 2012). The residual is certified for the grid point itself.
     """
-    matrix_DD, moment_DK = normal_equations(layout, statistics, pattern)
     step = _step(sigma_for(sensitivity(layout, policy), policy.head_mu))
-    found = solve(matrix_DD, moment_DK, tau=policy.tau, start_DK=start_DK, grid=step)
+    if policy.loss == "cross-entropy":
+        phi_ND, target_NK, penalty_D = cross_entropy_problem(layout, pattern, rows)
+        found = solve_cross_entropy(phi_ND, target_NK, penalty_D, tau=policy.tau, start_DK=start_DK, grid=step)
+    else:
+        matrix_DD, moment_DK = normal_equations(layout, statistics, pattern)
+        found = solve(matrix_DD, moment_DK, tau=policy.tau, start_DK=start_DK, grid=step)
     if np.abs(found.weights_DK).max(initial=0.0) >= 2.0**52 * step:  # noise has less than 2^33 steps: exact sums
         raise NotCertifiedError(
             "The weights are too large for the release grid: their sum with the noise would round.",
             remedy="scale the labels down, or train the model line with a larger tau (MBD_TAU); nothing was released",
         )
     return found
+
+
+def residual_bound(
+    layout: Layout,
+    statistics: Statistics,
+    pattern: ModalitySet,
+    weights_DK: FloatArray,
+    *,
+    policy: ReleasePolicy,
+    rows: HeadRows | None = None,
+) -> float:
+    """A rigorous bound of one head's residual at these weights: what a replay holds against tau."""
+    if policy.loss == "cross-entropy":
+        phi_ND, target_NK, penalty_D = cross_entropy_problem(layout, pattern, rows)
+        return cross_entropy_residual(phi_ND, target_NK, penalty_D, weights_DK)[1]
+    return residual(*normal_equations(layout, statistics, pattern), weights_DK)[1]
+
+
+def cross_entropy_problem(
+    layout: Layout, pattern: ModalitySet, rows: HeadRows | None
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """The features [N, D] and one-hot labels [N, K] that one head knows, and its penalties [D]."""
+    assert rows is not None, "cross-entropy heads are solved on rows"
+    at = layout.coordinates(pattern)
+    return (*rows.of(at), layout.penalty_D[at])
 
 
 def normal_equations(layout: Layout, statistics: Statistics, pattern: ModalitySet) -> tuple[FloatArray, FloatArray]:

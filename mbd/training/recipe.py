@@ -26,6 +26,8 @@ class Recipe:
         threads: torch threads while training; sums split differently give other last bits, so it belongs here.
         trains_on: whose rows shape the backbone: ``public`` people's, who cannot withdraw, or ``everyone``'s. The
             latter entangles it: a withdrawal then means training it again, or one of the weaker ways.
+        heads: what the heads on top minimise: ``squared`` errors, from exact statistics alone, or the
+            ``cross-entropy`` of classes, for which every deletion reads all rows that are left.
         sharded: towers that see revocable people, one for each of their shards; at most one entry a modality.
         private: towers that see revocable people by differentially private training; at most one entry a modality.
     """
@@ -40,6 +42,7 @@ class Recipe:
     patience: int = 15
     threads: int = 1
     trains_on: Literal["public", "everyone"] = "public"
+    heads: Literal["squared", "cross-entropy"] = "squared"
     sharded: tuple[ShardedRecipe, ...] = ()
     private: tuple[PrivateRecipe, ...] = ()
 

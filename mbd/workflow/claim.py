@@ -260,6 +260,7 @@ def _procedure(outcome: Outcome, before: LatticeModel, provenance: Provenance, n
             "recipe_digest": provenance.recipe_digest,
             "tau": model.policy.tau,
             "lambda_min": model.layout.lambda_min,
+            "loss": model.policy.loss,
             "updated": tuple(updated),
             "unchanged": tuple(pattern_name(pattern) for pattern in outcome.unchanged),
             "dropped": tuple(pattern_name(pattern) for pattern in outcome.dropped),

@@ -13,13 +13,12 @@ from certs.statement import Artifact, CommitmentStatement, DeletionStatement, Ma
 from certs.verification import Verified, verify
 from mbd.cohort import folder
 from mbd.cohort.cohort import Cohort
-from mbd.cohort.modality import ModalitySet, parse_pattern, pattern_name
+from mbd.cohort.modality import parse_pattern, pattern_name
 from mbd.errors import DeletionError
 from mbd.hashing import file_digest, json_digest
 from mbd.lattice.fit import training_rows
 from mbd.lattice.model import LatticeModel, load_model
-from mbd.lattice.release import normal_equations, remove_noise, sensitivity
-from mbd.lattice.solve import residual
+from mbd.lattice.release import remove_noise, residual_bound, sensitivity
 from mbd.lattice.statistics import Statistics
 from mbd.privacy.gaussian import sigma_for
 from mbd.records import certificates, requests
@@ -110,8 +109,14 @@ def _checks(system: System, statement: DeletionStatement) -> Iterator[Check]:
         matches = system.keyring.noise.matches(noise.commitment)
         yield Check("noise commitment", matches, "the secret is the one committed to" if matches else "another secret")
         yield _contexts(system, model, predicate)
+    rows = None
+    if model.policy.loss == "cross-entropy":
+        rows = model.featurizer.head_rows(_rows(model, cohort), salt=model.salt)
     for pattern in model.layout.patterns:
-        yield _residual(system, model, statistics, pattern)
+        mean_DK = remove_noise(model.heads[pattern], system.keyring.noise)
+        bound = residual_bound(model.layout, statistics, pattern, mean_DK, policy=model.policy, rows=rows)
+        tau = model.policy.tau
+        yield Check(f"residual of head {pattern_name(pattern)}", bound <= tau, f"at most {bound:.3g}, tau {tau:g}")
 
 
 def _absence(system: System, statement: AbsenceStatement) -> Iterator[Check]:
@@ -144,7 +149,11 @@ def _manifest(system: System, line: str, number: int, claimed: Manifest, name: s
 
 
 def _recompute(model: LatticeModel, cohort: Cohort) -> Statistics:
-    return model.featurizer.statistics(training_rows(cohort).restrict(model.layout.modalities))
+    return model.featurizer.statistics(_rows(model, cohort))
+
+
+def _rows(model: LatticeModel, cohort: Cohort) -> Cohort:
+    return training_rows(cohort).restrict(model.layout.modalities)
 
 
 def _heads(model: LatticeModel, predicate: ModalityDeletion) -> Check:
@@ -186,12 +195,3 @@ def _contexts(system: System, model: LatticeModel, predicate: ModalityDeletion) 
     return Check(
         "noise contexts", not wrong, f"of another occasion: {', '.join(wrong)}" if wrong else "of this deletion"
     )
-
-
-def _residual(system: System, model: LatticeModel, statistics: Statistics, pattern: ModalitySet) -> Check:
-    """Subtract the replayed noise and hold the residual of what is left, over all coordinates, against tau."""
-    mean_DK = remove_noise(model.heads[pattern], system.keyring.noise)
-    matrix_DD, moment_DK = normal_equations(model.layout, statistics, pattern)
-    _, bound = residual(matrix_DD, moment_DK, mean_DK)
-    tau = model.policy.tau
-    return Check(f"residual of head {pattern_name(pattern)}", bound <= tau, f"at most {bound:.3g}, tau {tau:g}")

@@ -142,6 +142,7 @@ def train_line(
             delta=settings.delta,
             budget_epsilon=settings.budget_epsilon,
             exact_rows=settings.exact_rows,
+            loss=recipe.heads,
         )
         model = fit_lattice(
             trained.backbone,
