@@ -1,5 +1,6 @@
 """Two ranks share each batch and end with the same weights: those of one process, but for rounding and dropout."""
 
+import fcntl
 import importlib.util
 import json
 import os
@@ -30,24 +31,32 @@ def rank():
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("ranks")
+def folder(tmp_path_factory, worker_id):
+    """Where the ranks leave what they found: one folder for all workers of a test run."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base if worker_id == "master" else base.parent) / "training-ranks"
+    shared.mkdir(exist_ok=True)
+    return shared
 
 
 @pytest.fixture(scope="module")
 def found(folder):
     """What each of the ranks found. torchrun starts all of them again when one was killed."""
+    left = [folder / f"{number}.json" for number in range(RANKS)]
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={RANKS}", "--max-restarts=2"]
-    done = subprocess.run(
-        [sys.executable, *launcher, "--monitor-interval=0.05", SCRIPT, folder],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return [json.loads((folder / f"{number}.json").read_text()) for number in range(RANKS)]
+    with (folder / "lock").open("w") as lock:  # the first of several workers runs it, the others wait
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not all(path.exists() for path in left):
+            done = subprocess.run(
+                [sys.executable, *launcher, "--monitor-interval=0.05", SCRIPT, folder],
+                env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
+                capture_output=True,
+                text=True,
+                timeout=200,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr[-4000:]
+    return [json.loads(path.read_text()) for path in left]
 
 
 @pytest.fixture(scope="module")
