@@ -1,15 +1,17 @@
 """Train the heads of a new model line on top of a public backbone. It chooses every constant on public rows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from mbd.backbones.base import Backbone
-from mbd.cohort.cohort import Cohort, Partition, Split
+from mbd.cohort.cohort import Cohort, Partition, Split, Task
+from mbd.cohort.piecewise import PiecewiseCohort
 from mbd.lattice.featurizer import Featurizer
 from mbd.lattice.layout import INDICATOR_PENALTY
 from mbd.lattice.model import LatticeModel
 from mbd.lattice.release import ReleasePolicy, release_heads
 from mbd.lattice.selection import PenaltyRule, select_penalties
+from mbd.lattice.statistics import Statistics
 from mbd.privacy.noise import NoiseSource
 
 
@@ -18,9 +20,21 @@ def training_rows(cohort: Cohort) -> Cohort:
     return cohort.where(split=Split.TRAIN)
 
 
+def sum_pieces(featurizer: Featurizer, task: Task, pieces: Iterable[Cohort]) -> Statistics:
+    """The statistics of the training rows of all pieces; zero for no piece at all.
+
+    Raises:
+        ExactnessError: the sums could reach 2^53; checked before each sum.
+    """
+    total = Statistics.zero(featurizer.grid, featurizer.layout.width, task.outputs)
+    for piece in pieces:
+        total += featurizer.statistics(training_rows(piece))
+    return total
+
+
 def fit_lattice(
     backbone: Backbone,
-    cohort: Cohort,
+    cohort: PiecewiseCohort,
     *,
     policy: ReleasePolicy,
     noise: NoiseSource,
@@ -34,7 +48,7 @@ def fit_lattice(
 
     Args:
         backbone: trained on the public partition of this cohort.
-        cohort: all splits; test rows are not read.
+        cohort: all splits; test rows count nowhere. Its public rows are held in memory, the others pass in pieces.
         policy: the line's public constants; ``heads`` is set here.
         noise: the committed stream.
         purpose: binds the noise to this occasion.
@@ -43,10 +57,12 @@ def fit_lattice(
         indicator_penalty: see `Layout`.
         on_progress: called with the finished fraction.
     """
-    public = cohort.where(partition=Partition.PUBLIC, split=Split.TRAIN)
-    featurizer = select_penalties(Featurizer.fit(backbone, public), cohort, rule=rule, on_progress=on_progress)
+    task, public = cohort.head.task, cohort.where(partition=Partition.PUBLIC)
+    featurizer = select_penalties(
+        Featurizer.fit(backbone, training_rows(public)), public, rule=rule, on_progress=on_progress
+    )
     featurizer = featurizer.with_layout(replace(featurizer.layout, indicator_penalty=indicator_penalty))
-    statistics = featurizer.statistics(training_rows(cohort))
+    statistics = sum_pieces(featurizer, task, cohort.pieces())
     patterns = featurizer.layout.patterns
     policy = replace(policy, heads=len(patterns))
     released = release_heads(
@@ -58,4 +74,4 @@ def fit_lattice(
         purpose=purpose,
         commitment=statistics.commitment(salt),
     )
-    return LatticeModel(cohort.task, featurizer, statistics, salt, released.heads, policy)
+    return LatticeModel(task, featurizer, statistics, salt, released.heads, policy)

@@ -13,7 +13,7 @@ It knows no request and no guarantee. Its folder holds five files, written once 
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -38,6 +38,8 @@ from mbd.lattice.statistics import Grid, Statistics
 
 FORMAT = "mbd-lattice-model/1"
 PARTS = ("backbone.safetensors", "constants.safetensors", "statistics.safetensors", "heads.safetensors")
+CONSTANTS = PARTS[:2]
+"""What a featurizer is made of."""
 
 
 @dataclass(frozen=True)
@@ -155,34 +157,53 @@ def load_model(folder: Path) -> LatticeModel:
     Raises:
         TrainingError: a file is missing, damaged, or not the one that ``model.json`` names.
     """
-    try:
-        about: dict[str, Any] = json.loads((folder / "model.json").read_bytes())
-        found = {name: file_digest(folder / name) for name in PARTS}
-        if about["format"] != FORMAT or found != about["files"]:
-            damaged = sorted(name for name in PARTS if found[name] != about["files"].get(name))
-            raise TrainingError(
-                f"The model in {folder} is not the one its model.json describes: {', '.join(damaged) or 'format'}.",
-                remedy="restore the folder from a backup; its files are never changed after they are written",
-            )
-        constants, statistics, weights = (_read(folder / name) for name in PARTS[1:])
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise TrainingError(
-            f"The model in {folder} cannot be read ({error}).", remedy="restore the folder from a backup"
-        ) from error
-    layout = Layout.from_json(about["layout"])
-    scalings = {group: Scaling(constants[f"{group}.centre"], constants[f"{group}.factor"]) for group in layout.groups}
-    backbone = load_backbone(folder / "backbone.safetensors")
+    about, arrays = _read_checked(folder, PARTS)
+    statistics, weights = arrays["statistics.safetensors"], arrays["heads.safetensors"]
     task = about["task"]
     modalities = tuple(parse_modality(name) for name in task["label_derived_from"])
     return LatticeModel(
         task=Task(**(task | {"classes": tuple(task["classes"]), "label_derived_from": modalities})),
-        featurizer=Featurizer(backbone, layout, Grid(**about["grid"]), scalings),
+        featurizer=_featurizer(folder, about, arrays["constants.safetensors"]),
         statistics=Statistics.from_arrays(statistics),
         salt=statistics["salt"].tobytes(),
         heads={parse_pattern(name): Head(weights[name], **about["heads"][name]) for name in about["heads"]},
         policy=ReleasePolicy(**about["policy"]),
         provenance=about.get("provenance", {}),
     )
+
+
+def load_featurizer(folder: Path) -> Featurizer:
+    """The public map of a saved model alone; statistics and heads need not be there.
+
+    Raises:
+        TrainingError: as for `load_model`, of the files that are read.
+    """
+    about, arrays = _read_checked(folder, CONSTANTS)
+    return _featurizer(folder, about, arrays["constants.safetensors"])
+
+
+def _read_checked(folder: Path, parts: Collection[str]) -> tuple[dict[str, Any], dict[str, dict[str, NDArray[Any]]]]:
+    """``model.json`` and the arrays of these parts, after their digests were compared; a backbone is not read here."""
+    try:
+        about: dict[str, Any] = json.loads((folder / "model.json").read_bytes())
+        found = {name: file_digest(folder / name) for name in parts}
+        damaged = sorted(name for name in parts if found[name] != about["files"].get(name))
+        if about["format"] != FORMAT or damaged:
+            raise TrainingError(
+                f"The model in {folder} is not the one its model.json describes: {', '.join(damaged) or 'format'}.",
+                remedy="restore the folder from a backup; its files are never changed after they are written",
+            )
+        return about, {name: _read(folder / name) for name in parts if name != "backbone.safetensors"}
+    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise TrainingError(
+            f"The model in {folder} cannot be read ({error}).", remedy="restore the folder from a backup"
+        ) from error
+
+
+def _featurizer(folder: Path, about: Mapping[str, Any], constants: Mapping[str, NDArray[Any]]) -> Featurizer:
+    layout = Layout.from_json(about["layout"])
+    scalings = {group: Scaling(constants[f"{group}.centre"], constants[f"{group}.factor"]) for group in layout.groups}
+    return Featurizer(load_backbone(folder / "backbone.safetensors"), layout, Grid(**about["grid"]), scalings)
 
 
 def _describe(model: LatticeModel) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from sqlalchemy import Connection
 
 from certs.dsse import Envelope
 from certs.statement import Certified, DeletionStatement
-from mbd.cohort.cohort import Cohort
 from mbd.cohort.manifest import Manifest
 from mbd.lattice.model import LatticeModel, Saved
 from mbd.records import certificates, lineage, models
@@ -26,7 +25,7 @@ def register_line(
     connection: Connection,
     *,
     line: str,
-    cohort: Cohort,
+    name: str,
     manifest: Manifest,
     model: LatticeModel,
     saved: Saved,
@@ -35,13 +34,11 @@ def register_line(
     public_exposure: Mapping[Channel, int],
     now: datetime,
 ) -> ModelVersion:
-    """A new line's version 1, with the cohort and its public part, the backbone and the statistics it came from."""
+    """A new line's version 1, with the cohort of that name, its public part, backbone and statistics."""
     backbone = saved.digests["backbone.safetensors"]
     attributes = {"recipe_digest": transcript.recipe_digest, "transcript_digest": transcript.digest}
-    public = Node(
-        Kind.PUBLIC_COHORT, transcript.data_digest, transcript.data_digest, f"{cohort.name}, public rows", now
-    )
-    whole = Node(Kind.COHORT, manifest.root, manifest.root, cohort.name, now, {"rows": len(cohort)})
+    public = Node(Kind.PUBLIC_COHORT, transcript.data_digest, transcript.data_digest, f"{name}, public rows", now)
+    whole = Node(Kind.COHORT, manifest.root, manifest.root, name, now, {"rows": manifest.rows})
     network = Node(Kind.BACKBONE, backbone, backbone, f"{transcript.recipe['backbone']} of {line}", now, attributes)
     sums = Node(Kind.STATISTICS, model.commitment, model.commitment, f"statistics of {line}", now)
     for node in (public, whole, network, sums):

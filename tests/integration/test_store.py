@@ -195,7 +195,7 @@ def test_a_bucket_that_is_not_there_is_an_error_of_ours(s3):
 
 
 def test_another_kind_of_url_is_refused():
-    with pytest.raises(StoreError, match="no blob store for 'ftp'"):
+    with pytest.raises(StoreError, match="no store for 'ftp'"):
         open_store("ftp://somewhere/weights")
 
 
