@@ -60,8 +60,11 @@ class Bucket(FsspecStore):
             return await super()._cat_file(path, start=start, end=end)
 
     async def _info(self, path: str, **_options: Any) -> dict[str, Any]:
+        # obstore's own lists the bucket where there is no such object, which needs another right
+        bucket, key = self._split_path(path)
         with _as_os_errors(path):
-            return await super()._info(path)
+            head = await self._construct_store(bucket).head_async(key)
+        return {**head, "name": path, "type": "file"}
 
     async def _rm_file(self, path: str, **_options: Any) -> None:
         await self._pipe_file(self._probe, b"")
