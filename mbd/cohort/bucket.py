@@ -16,7 +16,8 @@ from mbd.errors import StoreError
 from mbd.hashing import sha256_hex
 
 _NO_VERSION = {None, "null"}  # S3's word for what was written without versioning
-_BLOCK = 8 * 2**20  # bytes read ahead, and sent in one part
+_AHEAD = 4 * 2**20  # bytes that are read at least
+_PART = 8 * 2**20  # bytes that are sent in one request
 
 
 class Bucket(FsspecStore):
@@ -45,7 +46,7 @@ class Bucket(FsspecStore):
         """Send a local file in parts; nobody sees it before it is whole."""
         bucket, key = self._split_path(rpath)
         with _as_os_errors(rpath):
-            result = self._construct_store(bucket).put(key, Path(lpath), chunk_size=_BLOCK, max_concurrency=2)
+            result = self._construct_store(bucket).put(key, Path(lpath), chunk_size=_PART, max_concurrency=2)
         _refuse(bucket, result["version"])
 
     async def _pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **_options: Any) -> None:
@@ -73,7 +74,7 @@ class Bucket(FsspecStore):
 
     # obstore's own reader would go past `_cat_file`, and so past the translation of errors
     def _open(self, path: str, mode: str = "rb", *_positional: Any, **_options: Any) -> Any:
-        return AbstractBufferedFile(self, path, mode, block_size=_BLOCK, cache_type="readahead")
+        return AbstractBufferedFile(self, path, mode, block_size=_AHEAD, cache_type="readahead")
 
 
 @contextmanager

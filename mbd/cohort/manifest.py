@@ -10,6 +10,7 @@ import bisect
 import hmac
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, TypedDict
 
 from mbd.cohort.cohort import EVERYONE, Feature, Partition, Row
@@ -19,6 +20,8 @@ from mbd.errors import CohortError
 from mbd.hashing import arrays_digest, canonical_json, inclusion_path, json_digest, leaf_hash, tree_root
 
 KEY_BYTES = 32
+
+_IN_ORDER = attrgetter("partition", "modality", "subject", "content")  # text sorts as its UTF-8 bytes do
 
 _OPENING_DOMAIN = b"mbd manifest opening v2\0"
 _SUBJECT_DOMAIN = b"mbd manifest subject v2\0"
@@ -174,7 +177,8 @@ def build_manifest(cohort: PiecewiseCohort, key: bytes) -> Manifest:
             for row, feature in zip(piece.rows, piece.features[modality], strict=True)
             if feature is not None
         ]
-    return Manifest(tuple(sorted(leaves, key=lambda leaf: leaf.position)), rows, key)
+    leaves.sort(key=_IN_ORDER)
+    return Manifest(tuple(leaves), rows, key)
 
 
 def _content(row: Row, modality: Modality, feature: Feature) -> str:
