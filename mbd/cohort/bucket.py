@@ -68,7 +68,10 @@ class Bucket(FsspecStore):
         return {**head, "name": path, "type": "file"}
 
     async def _rm_file(self, path: str, **_options: Any) -> None:
-        await self._pipe_file(self._probe, b"")
+        try:
+            await self._pipe_file(self._probe, b"")
+        except FileNotFoundError as error:  # without the bucket nobody can say what became of the file
+            raise OSError(f"there is no bucket for {path}") from error
         with _as_os_errors(path):
             await super()._rm_file(path)
 

@@ -43,9 +43,9 @@ def matrices(cohort: Cohort) -> dict[str, np.ndarray]:
     """Each channel as float32 [all frames, F], the rows that have it one after the other; by the modality's name."""
     arrays = {}
     for modality, channel in cohort.channels.items():
-        frames = [feature.reshape(-1, channel.dim) for feature in cohort.features[modality] if feature is not None]
+        present = [feature.reshape(-1, channel.dim) for feature in cohort.features[modality] if feature is not None]
         empty = np.zeros((0, channel.dim), dtype=np.float32)
-        arrays[modality.value] = np.ascontiguousarray(np.concatenate([empty, *frames]))
+        arrays[modality.value] = np.ascontiguousarray(np.concatenate([empty, *present]))
     return arrays
 
 

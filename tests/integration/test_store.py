@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
 from mbd.cohort.store import open_store
-from mbd.errors import StoreError
+from mbd.errors import SettingsError, StoreError
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -140,6 +140,29 @@ def test_versioning_that_is_enabled_later_is_noticed_by_the_next_put_and_the_nex
         store.put(b"newer weights")
 
 
+def test_a_bucket_that_vanishes_after_opening_is_an_error_of_ours_and_no_removal(s3):
+    bucket = s3.bucket()
+    store = open_store(f"s3://{bucket}/x", **s3.options)
+    address = store.put(b"weights")
+    for found in s3.client.list_objects_v2(Bucket=bucket)["Contents"]:
+        s3.client.delete_object(Bucket=bucket, Key=found["Key"])
+    s3.client.delete_bucket(Bucket=bucket)
+    with pytest.raises(StoreError, match=r"has no blob.*that the store is there"):
+        store.get(address)
+    with pytest.raises(StoreError, match="cannot be used"):
+        store.put(b"more weights")
+    with pytest.raises(StoreError, match="cannot be used"):
+        store.remove(address)
+
+
+def test_who_only_reads_writes_nothing(s3):
+    bucket = s3.bucket()
+    address = open_store(f"s3://{bucket}/x", **s3.options).put(b"weights")
+    s3.client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    assert open_store(f"s3://{bucket}/x", writable=False, **s3.options).get(address) == b"weights"
+    assert len(s3.client.list_object_versions(Bucket=bucket)["Versions"]) == 2  # the weights and the first probe
+
+
 def test_a_bucket_that_is_not_there_is_an_error_of_ours(s3):
     with pytest.raises(StoreError, match="cannot be used"):
         open_store("s3://no-such-bucket/x", **s3.options)
@@ -148,6 +171,12 @@ def test_a_bucket_that_is_not_there_is_an_error_of_ours(s3):
 def test_another_kind_of_url_is_refused():
     with pytest.raises(StoreError, match="no store for 'ftp'"):
         open_store("ftp://somewhere/weights")
+
+
+def test_without_what_speaks_s3_the_remedy_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mbd.cohort.bucket", None)
+    with pytest.raises(SettingsError, match=r"missing-by-design\[store\]"):
+        open_store("s3://bucket/x")
 
 
 def test_a_file_where_the_folder_should_be_is_an_error_of_ours(tmp_path):
