@@ -64,7 +64,8 @@ def train(
                     drop_channels=drop_suppressed,
                     on_progress=stages.update,
                 )
-            metrics = metrics_by_pattern(trained.model, rows, system.suppressed())
+            own = folder.open_pieces(system.cohort_folder(line, trained.version.version))
+            metrics = metrics_by_pattern(trained.model, own, system.suppressed())
         out.result = {
             "line": line,
             "version": trained.version.version,
