@@ -18,6 +18,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.progress import Progress
 
 from benchmarks.cohorts import RESULTS, cohorts, runs
@@ -42,6 +44,8 @@ from mbd.workflow.evaluation import metrics_by_pattern
 from mbd.workflow.revocation import revoke
 from mbd.workflow.system import open_system, utc_now
 from mbd.workflow.training import train_line
+
+FloatArray = NDArray[np.float64]
 
 WITHDRAWALS = 5
 NOISE = NoiseSource(b"a benchmark's noise is no secret")
@@ -70,10 +74,12 @@ def accuracy_run(name: str, cohort: Cohort, seed: int, variant: tuple[Recipe, Pe
     patterns = {}
     for pattern in cohort.patterns:
         rows = complete_rows(cohort, pattern)
+        outputs = {"ridge": ridge_predictions(cohort, pattern, rows)}
+        outputs |= {method: model.predict(rows).outputs_NK for method, model in models.items()}
         patterns[pattern_name(pattern)] = {
             "rows": len(rows),
-            "ridge": evaluate(rows.targets, ridge_predictions(cohort, pattern, rows), cohort.task),
-            **{m: evaluate(rows.targets, model.predict(rows).outputs_NK, cohort.task) for m, model in models.items()},
+            "people": people_of(cohort, rows, outputs),
+            **{method: evaluate(rows.targets, found_NK, cohort.task) for method, found_NK in outputs.items()},
         }
     return {
         "patterns": patterns,
@@ -82,6 +88,25 @@ def accuracy_run(name: str, cohort: Cohort, seed: int, variant: tuple[Recipe, Pe
         "recipe": variant[0].digest,
         "rows": models["lattice"].statistics.rows,
     }
+
+
+def people_of(cohort: Cohort, rows: Cohort, outputs: dict[str, FloatArray]) -> dict[str, list[float]]:
+    """Of each person tested: a number in place of the name, the rows, and each method's summed error."""
+    number = {subject: n for n, subject in enumerate(sorted(cohort.subjects))}
+    mine = [list(rows.rows_of[subject]) for subject in rows.subjects]
+    errors = {method: row_errors(rows, found_NK) for method, found_NK in outputs.items()}
+    return {
+        "number": [number[subject] for subject in rows.subjects],
+        "rows": [len(at) for at in mine],
+        **{method: [round(float(error_N[at].sum()), 6) for at in mine] for method, error_N in errors.items()},
+    }
+
+
+def row_errors(rows: Cohort, outputs_NK: FloatArray) -> FloatArray:
+    """The first metric of the tables, row by row [N]: 1 for a wrong class, or the absolute error."""
+    if rows.task.kind == "classification":
+        return np.asarray(outputs_NK.argmax(axis=1) != rows.targets.argmax(axis=1), dtype=np.float64)
+    return np.abs(outputs_NK - rows.targets)[:, 0]
 
 
 def shipped(name: str) -> Recipe:

@@ -48,7 +48,7 @@ RULES = tuple(
     for raw in ("own", "shared", "patterns")
     for step in (4, 2)
     for ratio in (10.0, 1.0, 3.0, 30.0, 100.0, None)
-)
+) + tuple(PenaltyRule(tolerance=tolerance) for tolerance in (0.005, 0.01, 0.02, 0.03))
 QUARTERS = 4
 
 
@@ -144,6 +144,7 @@ def summary(best: int = 5) -> None:
             loss = np.mean([list(run["losses"][recipe].values()) for run in result["runs"]], axis=(0, 1))
             for rule, value in zip(RULES, loss, strict=True):
                 variant = f"{recipe}, {rule.raw}, {rule.step} a decade, ratio {rule.ratio or 'by validation'}"
+                variant += f", tolerance {rule.tolerance}" if rule.tolerance else ""
                 pooled[variant] = np.append(pooled.get(variant, np.zeros(0)), value)
     table = Table("variant", "RAVDESS", "MOSI", "both", title="Error on held-out training people over ridge's")
     chosen_by = [lambda pair: pair.mean(), lambda pair: pair[0], lambda pair: pair[1]]

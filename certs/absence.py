@@ -7,12 +7,13 @@ to check who hold the cohort and can build the manifest again. It knows no state
 
 from typing import Never
 
+from certs.absence_statement import ChannelAbsence
 from certs.errors import CertificateError, Code
 from certs.merkle import EMPTY_ROOT, leaf_hash, verify_inclusion
 from certs.statement import AbsenceProof, Manifest, Neighbour
 
 
-def verify_absence(proof: AbsenceProof, manifest: Manifest) -> None:
+def verify_absence(proof: AbsenceProof | ChannelAbsence, manifest: Manifest) -> None:
     """Refuse unless the manifest has no leaf with the proof's (partition, modality[, subject]).
 
     Raises:
@@ -50,5 +51,5 @@ def _refuse(message: str) -> Never:
     raise CertificateError(
         Code.ABSENCE_INVALID,
         f"The proof that the withdrawn channels are absent does not hold. {message}",
-        remedy="do not rely on this deletion; ask the issuer for a correct certificate",
+        remedy="do not rely on this certificate; ask the issuer for a correct one",
     )

@@ -37,6 +37,8 @@ def gaussian_delta(epsilon: float, mu: float) -> float:
     >>> gaussian_delta(1.0, 1 / 3.731) <= 1.001e-5
     True
     """
+    if mu == 0:
+        return 0.0
     first = log_normal_cdf(mu / 2 - epsilon / mu)
     second = epsilon + log_normal_cdf(-mu / 2 - epsilon / mu)
     return max(0.0, -math.exp(first) * math.expm1(min(0.0, second - first)))
@@ -45,3 +47,19 @@ def gaussian_delta(epsilon: float, mu: float) -> float:
 def compose(mus: Iterable[float]) -> float:
     """The mu of several Gaussian releases together: the root of the sum of squares (Dong, Roth and Su 2022, cor. 2)."""
     return math.hypot(*mus)
+
+
+def noisy_iterations_mu(
+    *, start_bound: float, gradient_bound: float, rate: float, steps: int, sigma: float, coordinates: int
+) -> float:
+    """The mu of noisy fine-tuning: the least of its bounds after t = 1 ... ``steps`` steps.
+
+    ``(2 C0 + 2 gamma C1 t) / (sigma sqrt(t))`` (Koloskova et al. 2025, lambda = 0), and the rounding of every step to a
+    grid of at most ``2^-28 sigma``, which adds ``sqrt(d) 2^-28`` to the distance of two chains.
+    """
+    rounding = math.sqrt(coordinates) * 2.0**-28
+    bounds = (
+        (2 * start_bound + 2 * rate * gradient_bound * t) / (sigma * math.sqrt(t)) + rounding * math.sqrt(t)
+        for t in range(1, steps + 1)
+    )
+    return min(bounds)

@@ -11,8 +11,11 @@ from itertools import combinations
 from typing import Never, get_args
 
 from certs.absence import verify_absence
+from certs.absence_statement import AbsenceStatement, ModalityAbsence
 from certs.errors import CertificateError, Code
-from certs.gaussian import compose, gaussian_delta
+from certs.gaussian import compose, gaussian_delta, noisy_iterations_mu
+from certs.payload import Statement
+from certs.scope import check_scope
 from certs.statement import (
     Artifact,
     AttackReport,
@@ -20,12 +23,14 @@ from certs.statement import (
     CommitmentStatement,
     CurvePoint,
     DeletionStatement,
+    Departed,
     Empirical,
     Exact,
+    Mechanism,
     Modality,
     ModalityDeletion,
-    Statement,
 )
+from certs.subsampled import subsampled_delta
 from certs.trusted_root import ValidFor
 
 RELATIVE_TOLERANCE = 1e-9
@@ -34,16 +39,24 @@ RELATIVE_TOLERANCE = 1e-9
 CLOCK_SKEW = timedelta(minutes=5)
 """How far ahead of the verifier's clock an issuer's may be."""
 
+_TOWER_FILE = "tower-"
+
 HEADS_FILE = "heads.safetensors"
 """The artifact that holds the released weights of all heads."""
 
 _EXACT_BOUND = 1 << 53
+_NO_MANIFEST = "A model's manifest is missing from the list of that model's files."
 _LETTERS = "tav"
-_ALLOWED_CLASSES: dict[str, tuple[type[Exact] | type[Certified] | type[Empirical], ...]] = {
+_ALLOWED_CLASSES: dict[Mechanism, tuple[type[Exact] | type[Certified] | type[Empirical], ...]] = {
     "lattice-drop": (Exact, Empirical),
     "lattice-refit": (Exact, Certified, Empirical),
     "lattice-newton": (Certified, Empirical),
+    "tower-drop": (Exact, Certified, Empirical),
+    "retrain": (Exact, Empirical),
+    "noisy-fine-tuning": (Certified, Empirical),
+    "surgical": (Empirical,),
 }
+_OF_ENTANGLED = ("retrain", "noisy-fine-tuning", "surgical")
 
 
 def check(statement: Statement, *, signer_window: ValidFor, leaf_index: int, at: datetime) -> None:
@@ -56,15 +69,21 @@ def check(statement: Statement, *, signer_window: ValidFor, leaf_index: int, at:
         _check_made_at(statement.predicate.created_at, signer_window, at)
         _check_commitment(statement)
         return
+    if isinstance(statement, AbsenceStatement):
+        _check_absence(statement, signer_window, at)
+        return
     predicate = statement.predicate
     if predicate.request.requested_at > predicate.deleted_at:
         _refuse(Code.TIME_ORDER, "It says that the deletion came before the request.")
     _check_made_at(predicate.deleted_at, signer_window, at)
     _check_models(statement)
-    _check_scope(predicate)
+    proven = [(proof.modality, proof.subject) for proof in predicate.dataset.absence]
+    check_scope(predicate.request.scope, predicate.subject_commitments, proven)
     _check_dataset(predicate)
     _check_statistics(predicate)
     _check_heads(predicate)
+    _check_backbone(predicate)
+    _check_towers(statement)
     _check_release(predicate)
     _check_noise(predicate, leaf_index)
     _check_guarantee(predicate)
@@ -91,11 +110,13 @@ def _check_models(statement: DeletionStatement) -> None:
     if lineage.version <= lineage.parent_version:
         _refuse(Code.MODEL_IDENTITY, "The model's version is not later than its parent's.")
     if lineage.model_digest not in after or lineage.parent_digest not in before:
-        _refuse(Code.MODEL_IDENTITY, "A model's manifest is missing from the list of that model's files.")
+        _refuse(Code.MODEL_IDENTITY, _NO_MANIFEST)
     if lineage.model_digest in before or lineage.parent_digest in after:
         _refuse(Code.MODEL_IDENTITY, "The model after the deletion is the model before it.")
-    if lineage.backbone_digest not in after or lineage.backbone_digest not in before:
-        _refuse(Code.MODEL_IDENTITY, "The backbone is not among the files of both models: it may not change.")
+    if lineage.backbone_digest not in after:
+        _refuse(Code.MODEL_IDENTITY, "The backbone is not among the files of the model after the deletion.")
+    if (lineage.backbone_digest in before) != (lineage.backbone_provenance == "public"):
+        _refuse(Code.MODEL_IDENTITY, "A public backbone is the same file before and after; an entangled one never is.")
     if HEADS_FILE in files_after and HEADS_FILE in files_before:
         same = files_after[HEADS_FILE] == files_before[HEADS_FILE]
         if same == bool(predicate.procedure.updated or predicate.procedure.dropped):
@@ -107,39 +128,6 @@ def _files(artifacts: Sequence[Artifact]) -> dict[str, str]:
     if len(files) < len(artifacts):
         _refuse(Code.MODEL_IDENTITY, "Two files of one model have the same name.")
     return files
-
-
-def _check_scope(predicate: ModalityDeletion) -> None:
-    """The kind of request, its people and its modalities fit each other, and nothing of it is unproven."""
-    scope, commitments = predicate.request.scope, predicate.subject_commitments
-    if len(set(commitments)) < len(commitments) or len(set(scope.modalities)) < len(scope.modalities):
-        _refuse(Code.SCOPE_INVALID, "A person or a modality is listed twice.")
-    if scope.kind in ("subject", "subject-modality") and len(commitments) != 1:
-        _refuse(Code.SCOPE_INVALID, f"A request of kind {scope.kind} is about one person.")
-    if scope.kind == "modality" and commitments:
-        _refuse(Code.SCOPE_INVALID, "A request about everybody commits to no person.")
-    if scope.kind in ("modality", "subject-modality") and len(scope.modalities) != 1:
-        _refuse(Code.SCOPE_INVALID, f"A request of kind {scope.kind} is about one modality.")
-    if not set(scope.modalities) <= _withdrawn(predicate):
-        _refuse(Code.SCOPE_INVALID, "A modality of the request has no proof of absence.")
-    if scope.kind == "modality" and scope.modalities[0] not in _withdrawn_by_all(predicate):
-        _refuse(Code.SCOPE_INVALID, "The modality is not proven absent for everybody.")
-    _check_people(predicate)
-
-
-def _check_people(predicate: ModalityDeletion) -> None:
-    """The people committed to are those proven absent, and each from what the request is about."""
-    scope = predicate.request.scope
-    people: dict[str, set[str]] = {}
-    for proof in predicate.dataset.absence:
-        if proof.subject is not None:
-            people.setdefault(proof.subject, set()).add(proof.modality)
-    if people.keys() != set(predicate.subject_commitments):
-        _refuse(Code.SCOPE_INVALID, "The people committed to are not those proven absent.")
-    if any(proven.isdisjoint(scope.modalities) for proven in people.values()):
-        _refuse(Code.SCOPE_INVALID, "A person is not proven absent from any modality of the request.")
-    if scope.kind == "subject" and any(proven < set(get_args(Modality)) for proven in people.values()):
-        _refuse(Code.SCOPE_INVALID, "The person is not proven absent from text, audio and vision.")
 
 
 def _check_dataset(predicate: ModalityDeletion) -> None:
@@ -190,6 +178,47 @@ def _check_heads(predicate: ModalityDeletion) -> None:
     for modality in _withdrawn_by_all(predicate):
         if any(modality[0] in head for head in after):
             _refuse(Code.PROCEDURE_INVALID, f"A head that uses {modality}, which nobody has left, was kept.")
+
+
+def _check_backbone(predicate: ModalityDeletion) -> None:
+    """An entangled backbone was dealt with, unless nothing that it saw was withdrawn; a public one was let alone."""
+    mechanism, entangled = predicate.procedure.mechanism, predicate.lineage.backbone_provenance == "entangled"
+    if (mechanism in _OF_ENTANGLED) > entangled:
+        _refuse(Code.PROCEDURE_INVALID, f"The mechanism {mechanism} is for a backbone that everybody's rows shaped.")
+    if entangled and mechanism not in _OF_ENTANGLED and (_touched(predicate) or predicate.procedure.dropped):
+        _refuse(Code.PROCEDURE_INVALID, f"The backbone saw what is withdrawn, and {mechanism} leaves it as it is.")
+    if mechanism in _OF_ENTANGLED and predicate.procedure.unchanged:
+        _refuse(Code.PROCEDURE_INVALID, "The backbone changed, and a head over it is called unchanged.")
+    if (predicate.procedure.fine_tuning is not None) != (mechanism == "noisy-fine-tuning"):
+        _refuse(Code.PROCEDURE_INVALID, "The account of noisy fine-tuning is there exactly when that is the mechanism.")
+
+
+def _check_towers(statement: DeletionStatement) -> None:
+    """All towers of both models are listed with their files, and none that saw the withdrawn stays without a bound."""
+    predicate = statement.predicate
+    procedure, guarantee = predicate.procedure, predicate.guarantee
+    names = [tower.name for tower in procedure.towers]
+    kept = {tower.name for tower in procedure.towers if tower.action == "kept"}
+    for files, expected in ((statement.subject, kept), (predicate.before, set(names))):
+        listed = {file.name for file in files if file.name.startswith(_TOWER_FILE)}
+        if len(set(names)) < len(names) or listed != {f"{_TOWER_FILE}{name}.safetensors" for name in expected}:
+            _refuse(Code.PROCEDURE_INVALID, "The towers are not those whose files the models have.")
+    for tower in procedure.towers:
+        if tower.provenance != ("private" if tower.name.endswith(".private") else "sharded"):
+            _refuse(Code.PROCEDURE_INVALID, f"The tower {tower.name} is not of the provenance that its name says.")
+        gone = {modality[0] for modality in _withdrawn_by_all(predicate)}
+        if tower.action == "kept" and tower.name[0] in gone:
+            _refuse(Code.PROCEDURE_INVALID, f"The tower {tower.name} sees a modality that nobody has left, and stays.")
+    if (procedure.mechanism == "tower-drop") > (len(kept) < len(names)):
+        _refuse(Code.PROCEDURE_INVALID, "The mechanism tower-drop drops a tower, and none is dropped.")
+    if procedure.mechanism in _OF_ENTANGLED and names:
+        _refuse(Code.PROCEDURE_INVALID, "An entangled backbone has no towers beside it.")
+    accounted = {tower.tower for tower in guarantee.departed} if isinstance(guarantee, Certified) else set()
+    seen = {name for name in kept if name.endswith(".private") and name[0] in {m[0] for m in _touched(predicate)}}
+    if not isinstance(guarantee, Empirical) and not seen <= accounted:
+        _refuse(Code.CLASS_NOT_ALLOWED, "A private tower saw what is withdrawn and stays, and its account is missing.")
+    if not accounted <= kept:
+        _refuse(Code.PROCEDURE_INVALID, "An account is of a tower that the model does not have.")
 
 
 def _all_heads(letters: str) -> set[str]:
@@ -247,15 +276,30 @@ def _check_no_bound(report: AttackReport) -> None:
 
 
 def _check_certified(guarantee: Certified, predicate: ModalityDeletion) -> None:
-    _check_at_least(guarantee.mu, compose(head.mu for head in predicate.procedure.updated), "mu of this deletion")
+    _check_at_least(guarantee.mu, _least_mu(predicate), "mu of this deletion")
     _check_at_least(guarantee.mu_total, compose(guarantee.mu_series), "mu of all deletions")
     if guarantee.mu_series[-1] != guarantee.mu:
         _refuse(Code.MU_UNDERSTATED, "The series of deletions does not end with this one.")
-    _check_curve(guarantee.curve, guarantee.mu)
-    _check_curve(guarantee.total_curve, guarantee.mu_total)
+    if guarantee.mu == 0 and not guarantee.departed:
+        _refuse(Code.CLASS_NOT_ALLOWED, "A certified deletion has a bound, and this one has none.")
+    _check_curve(guarantee.curve, guarantee.mu, guarantee.departed)
+    _check_curve(guarantee.total_curve, guarantee.mu_total, guarantee.departed)
     audit = predicate.audit
     if audit is not None and audit.statistic == "mu" and audit.low > guarantee.mu:
         _refuse(Code.AUDIT_CONTRADICTS, "The audit measured more leakage than the guarantee allows.")
+
+
+def _least_mu(predicate: ModalityDeletion) -> float:
+    """The mu that follows from what was run: heads solved from nothing, and what fine-tuning drowned, cost nothing."""
+    procedure = predicate.procedure
+    if procedure.mechanism == "lattice-newton":
+        return compose(head.mu for head in procedure.updated)
+    tuning = procedure.fine_tuning
+    if tuning is None:
+        return 0.0
+    recomputed = noisy_iterations_mu(**tuning.model_dump(exclude={"mu"}))
+    _check_at_least(tuning.mu, recomputed, "mu of the fine-tuning")
+    return tuning.mu
 
 
 def _check_at_least(claimed: float, recomputed: float, what: str) -> None:
@@ -263,13 +307,49 @@ def _check_at_least(claimed: float, recomputed: float, what: str) -> None:
         _refuse(Code.MU_UNDERSTATED, f"The claimed {what} is {claimed:.9g}; recomputed it is {recomputed:.9g}.")
 
 
-def _check_curve(curve: Sequence[CurvePoint], mu: float) -> None:
+def _check_curve(curve: Sequence[CurvePoint], mu: float, departed: Sequence[Departed]) -> None:
+    """No (epsilon, delta) is smaller than what mu alone, or any private tower alone, makes it at least."""
     for point in curve:
-        if gaussian_delta(point.epsilon * (1 + RELATIVE_TOLERANCE), mu) > point.delta:
+        epsilon = point.epsilon * (1 + RELATIVE_TOLERANCE)
+        least = gaussian_delta(epsilon, mu)
+        for tower in departed:
+            run = (tower.rate, tower.noise_multiplier, tower.steps)
+            least = max(least, subsampled_delta(epsilon, *run, tower.subjects))
+        if least > point.delta:
             _refuse(
                 Code.EPSILON_UNDERSTATED,
                 f"At mu {mu:.9g}, epsilon {point.epsilon:.9g} needs a larger delta than {point.delta:.9g}.",
             )
+
+
+def _check_absence(statement: AbsenceStatement, window: ValidFor, at: datetime) -> None:
+    """A certificate of absence: about one model, complete for its request, and every proof of it holds."""
+    predicate = statement.predicate
+    if predicate.request.requested_at > predicate.checked_at:
+        _refuse(Code.TIME_ORDER, "It says that the check came before the request.")
+    _check_made_at(predicate.checked_at, window, at)
+    if predicate.lineage.model_digest not in _files(statement.subject).values():
+        _refuse(Code.MODEL_IDENTITY, _NO_MANIFEST)
+    _check_proven(predicate)
+    manifest = predicate.dataset.manifest
+    if not manifest.rows <= manifest.leaves <= len(get_args(Modality)) * manifest.rows:
+        _refuse(Code.DATASET_INVALID, "So many rows cannot have so many channels: each has one to three.")
+    for proof in predicate.dataset.absence:
+        verify_absence(proof, manifest)
+
+
+def _check_proven(predicate: ModalityAbsence) -> None:
+    """The proofs are those that the request needs: of a person in both partitions, of everybody in the revocable."""
+    scope, proofs = predicate.request.scope, predicate.dataset.absence
+    public = [(proof.modality, proof.subject) for proof in proofs if proof.partition == "public"]
+    revocable = [(proof.modality, proof.subject) for proof in proofs if proof.partition == "revocable"]
+    check_scope(scope, predicate.subject_commitments, revocable)
+    if scope.kind == "subject" and set(scope.modalities) < set(get_args(Modality)):
+        _refuse(Code.SCOPE_INVALID, "A request for everything of a person is about text, audio and vision.")
+    if len(set(public)) < len(public) or len(set(revocable)) < len(revocable):
+        _refuse(Code.SCOPE_INVALID, "An absence is proven twice.")
+    if set(public) != {(modality, person) for modality, person in revocable if person is not None}:
+        _refuse(Code.SCOPE_INVALID, "A person is not proven absent from both partitions, or everybody from the public.")
 
 
 def _equal(claimed: float, recomputed: float) -> bool:
@@ -280,5 +360,5 @@ def _refuse(code: Code, message: str) -> Never:
     raise CertificateError(
         code,
         f"The statement is signed, but contradicts itself. {message}",
-        remedy="do not rely on this deletion; ask the issuer for a correct certificate",
+        remedy="do not rely on this certificate; ask the issuer for a correct one",
     )

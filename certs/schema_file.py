@@ -1,19 +1,27 @@
-"""Writes `schema/modality-deletion-v1.json` from the models: ``python -m certs.schema_file``. A test compares them."""
+"""Writes the files of `schema/` from the models: ``python -m certs.schema_file``. A test compares them."""
 
 import json
 from pathlib import Path
 
+from certs.absence_statement import MODALITY_ABSENCE, AbsenceStatement
 from certs.statement import MODALITY_DELETION, DeletionStatement
 
-SCHEMA_FILE = Path(__file__).parent / "schema" / "modality-deletion-v1.json"
+FOLDER = Path(__file__).parent / "schema"
+SCHEMAS: dict[str, tuple[str, type[DeletionStatement] | type[AbsenceStatement]]] = {
+    "modality-deletion-v1.json": (MODALITY_DELETION, DeletionStatement),
+    "modality-absence-v1.json": (MODALITY_ABSENCE, AbsenceStatement),
+}
+"""Predicate type and model, by the name of the file."""
 
 
-def schema_text() -> str:
-    """The JSON Schema (draft 2020-12) of the whole signed statement."""
-    schema = DeletionStatement.model_json_schema(by_alias=True, mode="serialization")
-    dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": MODALITY_DELETION}
+def schema_text(name: str) -> str:
+    """The JSON Schema (draft 2020-12) of a whole signed statement."""
+    predicate_type, model = SCHEMAS[name]
+    schema = model.model_json_schema(by_alias=True, mode="serialization")
+    dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": predicate_type}
     return json.dumps(dialect | schema, indent=2, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":
-    SCHEMA_FILE.write_text(schema_text(), encoding="utf-8")
+    for name in SCHEMAS:
+        (FOLDER / name).write_text(schema_text(name), encoding="utf-8")

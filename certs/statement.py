@@ -1,7 +1,8 @@
-"""What is signed: an in-toto Statement v1 with one of two predicates of ours, as frozen wire types.
+"""What is signed: in-toto Statements v1 of a deletion and of a noise commitment, as frozen wire types.
 
 The types are append-only: a field once signed keeps its name and meaning for ever, and a change of meaning is a new
 predicate type. They say what a well-formed statement looks like; `certs.rules` says which of them are consistent.
+`certs.absence_statement` has the third kind, `certs.payload` the list of all.
 """
 
 from collections.abc import Sequence
@@ -9,18 +10,19 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field
 
-from certs.encoding import MAX_INTEGER, parse_json, shown
-from certs.errors import CertificateError, Code
-from certs.wire import Count, Digest, Finite, Positive, Slug, Text, Timestamp, Wire
+from certs.encoding import MAX_INTEGER
+from certs.wire import Count, Digest, Finite, NonNegative, Positive, Slug, Text, Timestamp, Wire
 
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 MODALITY_DELETION: Final = "https://missing-by-design.dev/modality-deletion/v1"
 NOISE_COMMITMENT: Final = "https://missing-by-design.dev/noise-commitment/v1"
-_REMEDY = "ask the issuer which version of the statement this is, and use a verifier of that version"
 
 Modality: TypeAlias = Literal["text", "audio", "vision"]
 Head: TypeAlias = Literal["t", "a", "v", "ta", "tv", "av", "tav"]
 Partition: TypeAlias = Literal["public", "revocable"]
+Mechanism: TypeAlias = Literal[
+    "lattice-newton", "lattice-refit", "lattice-drop", "tower-drop", "retrain", "noisy-fine-tuning", "surgical"
+]
 
 
 class DigestSet(Wire):
@@ -60,8 +62,9 @@ class Lineage(Wire):
     """Which model version this is, and from which it came.
 
     ``model_digest`` and ``parent_digest`` are those of the two versions' manifests, files that name all other files;
-    the first stands in ``subject``, the second in ``before``. The backbone was made from public rows alone, so that it
-    does not change: ``backbone_digest`` stands in both.
+    the first stands in ``subject``, the second in ``before``. A ``public`` backbone was made from public rows alone, so
+    that it does not change: ``backbone_digest`` stands in both. An ``entangled`` one was shaped by everybody's rows:
+    ``backbone_digest`` is the after-model's, over weights and random bytes, and stands in ``subject`` alone.
     """
 
     model_line: Slug
@@ -70,7 +73,7 @@ class Lineage(Wire):
     model_digest: Digest
     parent_digest: Digest
     backbone_digest: Digest
-    backbone_provenance: Literal["public"]
+    backbone_provenance: Literal["public", "entangled"]
     transcript_digest: Digest
 
 
@@ -169,15 +172,49 @@ class NoiseSource(Wire):
     log_index: Count
 
 
+class Tower(Wire):
+    """A network of one modality, trained on revocable rows, and what became of it.
+
+    ``sharded``: by one shard of the people. ``private``: by all of them, with differential privacy for each person.
+    ``tower-<name>.safetensors`` is among the files of the models that have it.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[tav]\.(shard[0-9]{1,6}|private)$")]
+    provenance: Literal["sharded", "private"]
+    action: Literal["kept", "dropped"]
+
+
+class FineTuning(Wire):
+    """The account of noisy fine-tuning (SPEC.md, "Noisy fine-tuning"): mu follows from the other numbers.
+
+    The weights were clipped to distance ``start_bound`` from a public centre; each of ``steps`` steps moved them by
+    ``rate`` times a gradient clipped to ``gradient_bound``, and added a Gaussian of scale ``sigma`` to each of
+    ``coordinates`` numbers.
+    """
+
+    start_bound: Positive
+    gradient_bound: Positive
+    rate: Positive
+    steps: Annotated[int, Field(ge=1, le=100_000)]
+    coordinates: Annotated[int, Field(ge=1, le=MAX_INTEGER)]
+    sigma: Positive
+    mu: Positive
+
+
 class Procedure(Wire):
     """What was run, with which constants, and what became of each head.
+
+    ``lattice-newton``, ``lattice-refit``, ``lattice-drop`` and ``tower-drop`` leave the backbone as it is and say how
+    heads were released; the last of them dropped towers, and solved the heads that used them from nothing. ``retrain``,
+    ``noisy-fine-tuning`` and ``surgical`` are what was done to an entangled backbone; statistics and heads were then
+    made from the start.
 
     ``tau`` says that the residual of every solved head was at most tau before the noise; ``lambda_min`` is the
     smallest regularisation: the sensitivity is 2 tau / lambda_min. ``updated``, ``unchanged`` and ``dropped`` are all
     heads of the model before, ``updated`` and ``unchanged`` all heads of the model after.
     """
 
-    mechanism: Literal["lattice-newton", "lattice-refit", "lattice-drop"]
+    mechanism: Mechanism
     version: Slug
     source_digest: Digest
     environment_digest: Digest
@@ -187,6 +224,8 @@ class Procedure(Wire):
     updated: tuple[UpdatedHead, ...]
     unchanged: tuple[Head, ...]
     dropped: tuple[Head, ...]
+    towers: tuple[Tower, ...]
+    fine_tuning: FineTuning | None
     noise: NoiseSource | None
 
 
@@ -201,7 +240,7 @@ class Measurement(Wire):
     """An attack's outcome with its confidence interval. ``mu`` is an audit's estimate, in units of Gaussian privacy."""
 
     attack: Slug
-    statistic: Literal["mu", "auc", "advantage", "tpr-at-fpr-0.01"]
+    statistic: Literal["mu", "auc", "advantage", "tpr-at-fpr-0.01", "mean-squared-error"]
     low: Finite
     high: Finite
 
@@ -217,8 +256,26 @@ class Exact(Wire):
     equalities: Annotated[tuple[Text, ...], Field(min_length=1)]
 
 
+class Departed(Wire):
+    """A private tower that people have left: its run, and how many of them. ``accountant`` bounds its epsilon.
+
+    One step of the run adds N(0, (noise_multiplier C)^2) to the sum of gradients of norm at most C, one for each
+    person, of whom each is in it with probability ``rate``.
+    """
+
+    tower: Annotated[str, Field(pattern=r"^[tav]\.private$")]
+    rate: Annotated[float, Field(gt=0, le=1)]
+    noise_multiplier: Positive
+    steps: Annotated[int, Field(ge=1, le=MAX_INTEGER)]
+    subjects: Annotated[int, Field(ge=1, le=MAX_INTEGER)]
+    accountant: Slug
+
+
 class Certified(Wire):
-    """A Gaussian bound: what this deletion released is mu-GDP around what the comparator would have released.
+    """A bound: what this deletion released is indistinguishable from what the comparator would have released.
+
+    It is mu-GDP, together with the private towers that people have left (``departed``), if there are any; mu is 0 where
+    everything else is exact.
 
     The comparator is the same algorithm, run from the start on what remains. ``mu_series`` has one mu for each
     certified deletion of the model line, this one last. ``mu_total`` and ``total_curve`` are of the certified deletions
@@ -227,10 +284,11 @@ class Certified(Wire):
     """
 
     class_: Literal["certified"] = Field(default="certified", alias="class")
-    mu: Positive
+    mu: NonNegative
+    departed: tuple[Departed, ...]
     curve: Annotated[tuple[CurvePoint, ...], Field(min_length=1)]
-    mu_series: Annotated[tuple[Positive, ...], Field(min_length=1)]
-    mu_total: Positive
+    mu_series: Annotated[tuple[NonNegative, ...], Field(min_length=1)]
+    mu_total: NonNegative
     total_curve: Annotated[tuple[CurvePoint, ...], Field(min_length=1)]
     assumptions: Annotated[tuple[Text, ...], Field(min_length=1)]
 
@@ -294,9 +352,6 @@ class CommitmentStatement(Wire):
     predicate: NoiseCommitment
 
 
-Statement: TypeAlias = DeletionStatement | CommitmentStatement
-
-
 def deletion_statement(after: Sequence[Artifact], predicate: ModalityDeletion) -> DeletionStatement:
     """The statement of a deletion; ``after`` are all artifacts of the after-model, its manifest among them."""
     return DeletionStatement(
@@ -309,37 +364,4 @@ def commitment_statement(predicate: NoiseCommitment) -> CommitmentStatement:
     artifact = Artifact(name="noise-commitment", digest=DigestSet(sha256=predicate.commitment))
     return CommitmentStatement(
         type_=STATEMENT_TYPE, subject=(artifact,), predicate_type=NOISE_COMMITMENT, predicate=predicate
-    )
-
-
-def to_payload(statement: Statement) -> bytes:
-    """The bytes to sign: RFC 8785.
-
-    Raises:
-        CertificateError: when reading the bytes back would not give the same statement.
-    """
-    payload = statement.canonical()
-    if from_payload(payload) != statement:
-        raise CertificateError(
-            Code.STATEMENT_MALFORMED,
-            "The statement changes when it is written and read again.",
-            remedy="build it with the types that its fields declare",
-        )
-    return payload
-
-
-def from_payload(payload: bytes) -> Statement:
-    """The statement that signed bytes say.
-
-    Raises:
-        CertificateError: ``json-*``, ``predicate-unknown`` or ``statement-malformed``.
-    """
-    value = parse_json(payload)
-    predicate_type = value.get("predicateType") if isinstance(value, dict) else None
-    if predicate_type == MODALITY_DELETION:
-        return DeletionStatement.parse(payload, Code.STATEMENT_MALFORMED, remedy=_REMEDY)
-    if predicate_type == NOISE_COMMITMENT:
-        return CommitmentStatement.parse(payload, Code.STATEMENT_MALFORMED, remedy=_REMEDY)
-    raise CertificateError(
-        Code.PREDICATE_UNKNOWN, f"The statement's predicate type is {shown(predicate_type)}.", remedy=_REMEDY
     )

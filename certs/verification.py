@@ -17,7 +17,8 @@ from certs.checkpoint import Checkpoint
 from certs.commitment import subject_commitment
 from certs.errors import CertificateError, Code, VerificationError
 from certs.merkle import leaf_hash, verify_inclusion
-from certs.statement import CommitmentStatement, DeletionStatement, Statement, from_payload
+from certs.payload import Statement, from_payload
+from certs.statement import CommitmentStatement, DeletionStatement
 from certs.trusted_root import TrustedLog, TrustedRoot, TrustedSigner
 from certs.trusted_root import parse as parse_trusted_root
 
@@ -181,7 +182,7 @@ def _check_statement(bundle: Bundle, signer: TrustedSigner, at: datetime) -> Sta
 
 
 def _check_artifacts(statement: Statement, artifacts: Mapping[str, str]) -> list[str]:
-    """Step 8: the caller's files are files of the after-model. Returns what was checked."""
+    """Step 8: the caller's files are files of the model that it is about. Returns what was checked."""
     named = {artifact.name: artifact.digest.sha256 for artifact in statement.subject}
     for name, digest in artifacts.items():
         if name not in named:
@@ -194,7 +195,7 @@ def _check_artifacts(statement: Statement, artifacts: Mapping[str, str]) -> list
             raise CertificateError(
                 Code.ARTIFACT_MISMATCH,
                 f"The file {name!r} is not the one that the certificate is about{_where_from(statement, digest)}.",
-                remedy="do not use this file as the model after the deletion; get it again from its issuer",
+                remedy="do not use this file as the model that the certificate is about; get it again from its issuer",
             )
     return [f"{len(artifacts)} of {len(named)} files"] if artifacts else []
 
@@ -209,7 +210,7 @@ def _where_from(statement: Statement, digest: str) -> str:
 
 def _check_openings(statement: Statement, openings: Mapping[str, bytes]) -> list[str]:
     """Step 8: the certificate is about each of these people. Returns what was checked."""
-    named = statement.predicate.subject_commitments if isinstance(statement, DeletionStatement) else ()
+    named = () if isinstance(statement, CommitmentStatement) else statement.predicate.subject_commitments
     for subject, opening in openings.items():
         if subject_commitment(opening, subject) not in named:
             raise CertificateError(

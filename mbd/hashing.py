@@ -82,24 +82,25 @@ def inclusion_path(leaf_hashes: Sequence[bytes], index: int) -> list[bytes]:
 
 def inclusion_paths(leaf_hashes: Sequence[bytes], indices: Sequence[int]) -> list[list[bytes]]:
     """`inclusion_path` for several leaves of one tree, which is built once."""
-    size = len(leaf_hashes)
     levels = tree_levels(leaf_hashes)
-    paths = []
-    for index in indices:
-        if not 0 <= index < size:
-            raise IndexError(f"leaf {index} is not in a tree of {size} leaves")
-        path: list[bytes] = []
-        low, high = 0, size
-        while high - low > 1:
-            middle = low + _split(high - low)
-            if index < middle:
-                path.append(_range_root(levels, middle, high))
-                high = middle
-            else:
-                path.append(_range_root(levels, low, middle))
-                low = middle
-        paths.append(path[::-1])
-    return paths
+    return [path_in(levels, index) for index in indices]
+
+
+def path_in(levels: Sequence[Sequence[bytes]], index: int) -> list[bytes]:
+    """`inclusion_path` in a tree whose `tree_levels` are known: O(log n)."""
+    low, high = 0, len(levels[0])
+    if not low <= index < high:
+        raise IndexError(f"leaf {index} is not in a tree of {high} leaves")
+    path: list[bytes] = []
+    while high - low > 1:
+        middle = low + _split(high - low)
+        if index < middle:
+            path.append(_range_root(levels, middle, high))
+            high = middle
+        else:
+            path.append(_range_root(levels, low, middle))
+            low = middle
+    return path[::-1]
 
 
 def _split(size: int) -> int:

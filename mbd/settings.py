@@ -3,7 +3,7 @@
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -35,6 +35,9 @@ class Settings(BaseSettings):
     key_passphrase: SecretStr | None = None
     """Encrypts private keys on disk. Without it they are protected by file mode 0600 alone."""
 
+    certify_absence: bool = False
+    """Answer requests for what no live model holds with certificates of absence, instead of an error."""
+
     tau: float = Field(default=1e-6, gt=0)
     """Of new model lines: the bound of every released head's residual."""
 
@@ -53,6 +56,10 @@ class Settings(BaseSettings):
     indicator_penalty: float = Field(default=1.0, ge=1, allow_inf_nan=False)
     """Of new model lines: the penalty of presence indicators, often the least of all. Lines of several hundred
     thousand rows need more, because noise and release grid are in inverse proportion to the least penalty."""
+
+    entangled: Literal["retrain", "noisy-fine-tuning", "surgical"] = "retrain"
+    """What a deletion does to a backbone that everybody's rows shaped: train it again (exact), drown in noise what it
+    knows (certified, or refused where that breaks it), or the published update of the MBD paper (empirical)."""
 
     @model_validator(mode="after")
     def _no_unknown_variables(self) -> Self:

@@ -1,11 +1,11 @@
-"""Makes the golden vectors of the current version, once: ``python -m certs.vectors.make``. It refuses to do it twice.
+"""Makes the golden vectors of deletions, once: ``python -m certs.vectors.make``. It refuses to do it twice.
 
 The keys are derived from public labels, so that anyone can make further vectors: never trust them for anything else.
 It holds the smallest possible log (the recursive definition of RFC 6962), independent of the product's.
 """
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -19,6 +19,7 @@ from certs.checkpoint import Checkpoint, NoteKey
 from certs.commitment import subject_commitment
 from certs.keys import EcdsaP256Signer, Ed25519Signer, PublicKey
 from certs.merkle import EMPTY_ROOT, leaf_hash, node_hash
+from certs.payload import to_payload
 from certs.statement import (
     AbsenceProof,
     Artifact,
@@ -26,9 +27,11 @@ from certs.statement import (
     Certified,
     CurvePoint,
     Dataset,
+    Departed,
     DigestSet,
     Empirical,
     Exact,
+    FineTuning,
     Guarantee,
     Head,
     Lineage,
@@ -44,10 +47,10 @@ from certs.statement import (
     Request,
     Scope,
     Statistics,
+    Tower,
     UpdatedHead,
     commitment_statement,
     deletion_statement,
-    to_payload,
 )
 from certs.trusted_root import TrustedLog, TrustedSigner, ValidFor
 
@@ -93,10 +96,10 @@ def path_of(index: int, leaves: Sequence[bytes]) -> list[bytes]:
     return [*path_of(index - split, leaves[split:]), root_of(leaves[:split])]
 
 
-def issue(payloads: Sequence[bytes]) -> list[bytes]:
-    """Sign statements, log them in this order, and return their bundles under one checkpoint."""
+def issue(payloads: Sequence[bytes], logged: Sequence[bytes] = ()) -> list[bytes]:
+    """Sign statements, log them in this order after what is logged, and return their bundles under one checkpoint."""
     envelopes = [dsse.sign(payload, certificate_signer) for payload in payloads]
-    leaves = [entry.leaf(envelope, certificate_key) for envelope in envelopes]
+    leaves = [*logged, *(entry.leaf(envelope, certificate_key) for envelope in envelopes)]
     note = checkpoint.sign(Checkpoint(ORIGIN, len(leaves), root_of(leaves)), [(ORIGIN, log_signer)])
     return [
         bundle.build(
@@ -109,7 +112,7 @@ def issue(payloads: Sequence[bytes]) -> list[bytes]:
             body=leaves[index],
             checkpoint=note,
         ).canonical()
-        for index, envelope in enumerate(envelopes)
+        for index, envelope in enumerate(envelopes, start=len(logged))
     ]
 
 
@@ -133,6 +136,7 @@ def certified() -> bytes:
     """One person's audio, by a Newton step on the four heads that use audio."""
     guarantee = Certified(
         mu=0.016,
+        departed=(),
         curve=(CurvePoint(epsilon=0.1, delta=1e-9), CurvePoint(epsilon=0.05, delta=1e-4)),
         mu_series=(0.012, 0.016),
         mu_total=0.02,
@@ -157,6 +161,49 @@ def empirical() -> bytes:
     return _payload("lattice-refit", PEOPLE[1], guarantee, updated=("a", "ta", "av", "tav"), unchanged=("t", "v", "tv"))
 
 
+def towers() -> bytes:
+    """One person's audio: the shard's tower goes; the private one stays, and its account counts the person."""
+    run = {"rate": 0.05, "noise_multiplier": 8.0, "steps": 100}
+    guarantee = Certified(
+        mu=0.0,
+        departed=(Departed.model_validate({"tower": "a.private", **run, "subjects": 1, "accountant": "golden"}),),
+        curve=(CurvePoint(epsilon=0.341, delta=1e-9),),
+        mu_series=(0.0,),
+        mu_total=0.0,
+        total_curve=(CurvePoint(epsilon=0.341, delta=1e-9),),
+        assumptions=("the noise secret is unknown to the adversary",),
+    )
+    return _payload(
+        "tower-drop",
+        PEOPLE[1],
+        guarantee,
+        updated=("a", "ta", "av", "tav"),
+        unchanged=("t", "v", "tv"),
+        towers=(
+            Tower(name="a.private", provenance="private", action="kept"),
+            Tower(name="a.shard0", provenance="sharded", action="dropped"),
+            Tower(name="a.shard1", provenance="sharded", action="kept"),
+        ),
+    )
+
+
+def fine_tuned() -> bytes:
+    """One person's audio, drowned in the noise of a backbone that everybody's rows shaped."""
+    tuning = FineTuning(
+        start_bound=0.05, gradient_bound=1.0, rate=0.001, steps=4, coordinates=10_000, sigma=0.06, mu=0.91
+    )
+    guarantee = Certified(
+        mu=0.91,
+        departed=(),
+        curve=(CurvePoint(epsilon=6.0, delta=1e-9),),
+        mu_series=(0.91,),
+        mu_total=0.91,
+        total_curve=(CurvePoint(epsilon=6.0, delta=1e-9),),
+        assumptions=("only the last iterate left the process",),
+    )
+    return _payload("noisy-fine-tuning", PEOPLE[1], guarantee, updated=get_args(Head), fine_tuning=tuning)
+
+
 def _payload(
     mechanism: str,
     person: str | None,
@@ -165,7 +212,11 @@ def _payload(
     updated: Sequence[Head] = (),
     unchanged: Sequence[Head] = (),
     dropped: Sequence[Head] = (),
+    towers: Sequence[Tower] = (),
+    fine_tuning: FineTuning | None = None,
 ) -> bytes:
+    entangled = fine_tuning is not None
+    kept = [tower.name for tower in towers if tower.action == "kept"]
     predicate = ModalityDeletion(
         request=Request(
             digest=digest_of("request"),
@@ -180,11 +231,11 @@ def _payload(
             parent_version=2,
             model_digest=digest_of("model 3"),
             parent_digest=digest_of("model 2"),
-            backbone_digest=digest_of("backbone"),
-            backbone_provenance="public",
+            backbone_digest=digest_of("backbone 3" if entangled else "backbone"),
+            backbone_provenance="entangled" if entangled else "public",
             transcript_digest=digest_of("transcript"),
         ),
-        before=_model(2),
+        before=model(2, [tower.name for tower in towers], entangled=entangled),
         dataset=dataset([(person, "audio")]),
         statistics=Statistics(
             digest_before=digest_of("statistics 2"),
@@ -196,14 +247,16 @@ def _payload(
             untouched=(),
             bound="2^53",
         ),
-        procedure=_procedure(mechanism, updated, unchanged, dropped),
+        procedure=_procedure(mechanism, updated, unchanged, dropped).model_copy(
+            update={"towers": tuple(towers), "fine_tuning": fine_tuning}
+        ),
         guarantee=guarantee,
         not_covered=("copies of earlier releases that someone kept", "predictions already served"),
         audit=None,
         supersedes=None,
         deleted_at=DELETED_AT,
     )
-    return to_payload(deletion_statement(_model(3), predicate))
+    return to_payload(deletion_statement(model(3, kept, entangled=entangled), predicate))
 
 
 def _procedure(
@@ -223,6 +276,8 @@ def _procedure(
             "updated": heads,
             "unchanged": unchanged,
             "dropped": dropped,
+            "towers": (),
+            "fine_tuning": None,
             "noise": noise if updated else None,
         }
     )
@@ -265,34 +320,49 @@ def dataset(gone: Collection[tuple[str | None, Modality]]) -> Dataset:
     )
 
 
-def _model(version: int) -> tuple[Artifact, ...]:
+def model(version: int, towers: Sequence[str] = (), *, entangled: bool = False) -> tuple[Artifact, ...]:
+    """The files of a version of the golden model line."""
     files = {
         "model.json": f"model {version}",
         "heads.safetensors": f"heads {version}",
-        "backbone.safetensors": "backbone",
+        "backbone.safetensors": f"backbone {version}" if entangled else "backbone",
+        **{f"tower-{name}.safetensors": f"tower {name} {version}" for name in towers},
     }
     return tuple(Artifact(name=name, digest=DigestSet(sha256=digest_of(label))) for name, label in files.items())
 
 
-def main() -> None:
-    """Write the folder of this version, or refuse because it exists."""
-    if V1.exists():
-        sys.exit(f"{V1} exists: golden vectors are never made again. A new version of the formats is a new folder.")
-    names = ["noise-commitment", "certified", "exact", "empirical"]
-    payloads = [noise_commitment(), certified(), exact(), empirical()]
-    bundles = issue(payloads)
-    V1.mkdir()
-    (V1 / "trusted_root.json").write_bytes(root_file())
-    (V1 / "log.vkey").write_text(log_key.vkey + "\n")
-    (V1 / "certificate-key.pem").write_bytes(certificate_key.pem)
-    for name, payload, data in zip(names, payloads, bundles, strict=True):
+def write(folder: Path, payloads: Mapping[str, bytes], logged: Sequence[bytes] = ()) -> None:
+    """Issue statements, in this order after what is logged, and write the folder; refuse where it exists."""
+    if folder.exists():
+        sys.exit(f"{folder} exists: golden vectors are never made again. A new version of the formats is a new folder.")
+    bundles = issue(list(payloads.values()), logged)
+    folder.mkdir()
+    (folder / "trusted_root.json").write_bytes(root_file())
+    (folder / "log.vkey").write_text(log_key.vkey + "\n")
+    (folder / "certificate-key.pem").write_bytes(certificate_key.pem)
+    for (name, payload), data in zip(payloads.items(), bundles, strict=True):
         log_entry = bundle.parse(data).entry
         inclusion = log_entry.inclusion_proof
         text = proof.TlogProof(inclusion.log_index, inclusion.hashes, inclusion.checkpoint.envelope).text
-        (V1 / f"{name}.sigstore.json").write_bytes(data)
-        (V1 / f"{name}.statement.json").write_bytes(payload)
-        (V1 / f"{name}.tlog-proof").write_text(text, encoding="utf-8")
-        (V1 / "checkpoint").write_text(inclusion.checkpoint.envelope, encoding="utf-8")
+        (folder / f"{name}.sigstore.json").write_bytes(data)
+        (folder / f"{name}.statement.json").write_bytes(payload)
+        (folder / f"{name}.tlog-proof").write_text(text, encoding="utf-8")
+        (folder / "checkpoint").write_text(inclusion.checkpoint.envelope, encoding="utf-8")
+
+
+def main() -> None:
+    """Write the folder of this version, or refuse because it exists."""
+    write(
+        V1,
+        {
+            "noise-commitment": noise_commitment(),
+            "certified": certified(),
+            "exact": exact(),
+            "empirical": empirical(),
+            "towers": towers(),
+            "fine-tuned": fine_tuned(),
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from mbd.errors import TrainingError
 from mbd.hashing import arrays_digest
 
 KIND = "mbd-backbone/1"
+_SALT = "salt"
 
 
 def weights_digest(network: nn.Module) -> str:
@@ -23,14 +24,22 @@ def weights_digest(network: nn.Module) -> str:
     return arrays_digest({name: tensor.numpy() for name, tensor in network.state_dict().items()})
 
 
-def save_backbone(backbone: Backbone, path: Path) -> str:
-    """Write a backbone, whole or not at all, and return its `weights_digest`."""
+def save_backbone(backbone: Backbone, path: Path, *, salt: bytes = b"") -> str:
+    """Write a backbone, whole or not at all, and return its `weights_digest`.
+
+    Args:
+        backbone: what to write.
+        path: where.
+        salt: random bytes to write beside the weights of a backbone that saw revocable rows: without them the file's
+            digest, which certificates name, would confirm a guess at those rows.
+    """
     description = {
         "name": backbone.name,
         "interface": backbone.interface.to_json(),
         "options": dataclasses.asdict(backbone.options),
     }
-    write_tensors(path, backbone.state_dict(), kind=KIND, description=description)
+    beside = {_SALT: torch.frombuffer(bytearray(salt), dtype=torch.uint8)} if salt else {}
+    write_tensors(path, {**backbone.state_dict(), **beside}, kind=KIND, description=description)
     return weights_digest(backbone)
 
 
@@ -41,6 +50,7 @@ def load_backbone(path: Path) -> Backbone:
         TrainingError: the file is not there, is not such a file, or does not fit the backbone that it names.
     """
     state, description = read_tensors(path, kind=KIND)
+    state.pop(_SALT, None)
     with torch.random.fork_rng(devices=[]):  # the initial weights are overwritten: draw them at nobody's expense
         backbone = build(description["name"], Interface.from_json(description["interface"]), description["options"])
     try:

@@ -9,13 +9,15 @@ from typing import Annotated, Any
 import typer
 
 from certs import bundle as bundles
-from certs.statement import Certified, DeletionStatement, Exact, Statement, from_payload
+from certs.absence_statement import AbsenceStatement
+from certs.payload import Statement, from_payload
+from certs.statement import Certified, CommitmentStatement, DeletionStatement, Empirical, Exact
 from certs.verification import Verified
 from certs.verification import verify as verify_certificate
 from mbd.cli.options import BundleFile, Home, Json
 from mbd.cli.output import Output, command, settings_for
 
-app = typer.Typer(help="Show, verify or replay a deletion certificate.", no_args_is_help=True)
+app = typer.Typer(help="Show, verify or replay a certificate.", no_args_is_help=True)
 
 _SCOPES = {
     "subject-modality": "one person",
@@ -51,7 +53,10 @@ def verify(
     artifact: Annotated[
         list[Path] | None,
         typer.Option(
-            metavar="FILE", exists=True, dir_okay=False, help="A file of the model after the deletion; may be repeated."
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="A file of the model that the certificate is about; may be repeated.",
         ),
     ] = None,
     noise_commitment: Annotated[
@@ -86,8 +91,9 @@ def verify(
 def replay(bundle: BundleFile, home: Home = None, as_json: Json = False) -> None:
     """Recompute what a certificate claims from the rows that remain.
 
-    Compares model files, manifest, statistics, sigma, noise and residuals with those of the deployment that issued it.
-    Exit code 0: everything matched; 1: something differs.
+    Compares model files, manifest, statistics, sigma, noise and residuals with those of the deployment that issued it;
+    of a certificate of absence, model files and manifest, and that no row has the channels. Exit code 0: everything
+    matched; 1: something differs.
     """
     with command(as_json) as out:
         from mbd.workflow.replay import replay as run
@@ -131,7 +137,7 @@ def print_verified(out: Output, verified: Verified) -> None:
 
 
 def guarantee_json(statement: Statement) -> dict[str, Any] | None:
-    """The guarantee as signed, or None for a noise commitment."""
+    """The guarantee as signed, or None where nothing was deleted."""
     if not isinstance(statement, DeletionStatement):
         return None
     return statement.predicate.guarantee.model_dump(mode="json", by_alias=True)
@@ -139,10 +145,33 @@ def guarantee_json(statement: Statement) -> dict[str, Any] | None:
 
 def summarise(out: Output, statement: Statement) -> None:
     """What the statement claims, and what it does not, in a few lines."""
-    if not isinstance(statement, DeletionStatement):
+    if isinstance(statement, CommitmentStatement):
         created_at = f"{statement.predicate.created_at:%Y-%m-%d %H:%M:%S} UTC"
         out.unbroken(f"Noise commitment, made {created_at}", statement.predicate.commitment)
         return
+    if isinstance(statement, AbsenceStatement):
+        _summarise_absence(out, statement)
+    else:
+        _summarise_deletion(out, statement)
+    out.say("", lead="Not covered:")
+    for sentence in statement.predicate.not_covered:
+        out.item(sentence)
+
+
+def _summarise_absence(out: Output, statement: AbsenceStatement) -> None:
+    predicate = statement.predicate
+    lineage, scope, manifest = predicate.lineage, predicate.request.scope, predicate.dataset.manifest
+    out.say(
+        f"Absence of {', '.join(scope.modalities)} ({_SCOPES[scope.kind]}) from model line '{lineage.model_line}', "
+        f"version {lineage.version}, {predicate.checked_at:%Y-%m-%d %H:%M:%S} UTC. Nothing was deleted."
+    )
+    out.say(
+        f"absence from that version's manifest, which has {manifest.leaves} channels of {manifest.rows} rows.",
+        lead="Guarantee:",
+    )
+
+
+def _summarise_deletion(out: Output, statement: DeletionStatement) -> None:
     predicate = statement.predicate
     lineage, scope = predicate.lineage, predicate.request.scope
     out.say(
@@ -151,19 +180,23 @@ def summarise(out: Output, statement: Statement) -> None:
         f"by {predicate.procedure.mechanism}."
     )
     match predicate.guarantee:
-        case Certified(curve=curve, mu=mu, total_curve=total):
+        case Certified(curve=curve, mu=mu, total_curve=total, departed=departed):
             point, whole = curve[0], total[0]
             out.say(
                 f"certified, epsilon {point.epsilon:.3g} at delta {point.delta:g} (mu {mu:.4g}); "
                 f"together with all earlier deletions of the line epsilon {whole.epsilon:.3g}.",
                 lead="Guarantee:",
             )
+            for tower in departed:
+                out.item(
+                    f"tower {tower.tower}, which {tower.subjects} people have left: {tower.steps} steps of DP-SGD, "
+                    f"each person in one with probability {tower.rate:g}, noise {tower.noise_multiplier:g} norms"
+                )
         case Exact(equalities=equalities):
             out.say("exact.", lead="Guarantee:")
             for equality in equalities:
                 out.item(equality)
-        case _:
-            out.say("empirical; nothing is proved, see the report.", lead="Guarantee:")
-    out.say("", lead="Not covered:")
-    for sentence in predicate.not_covered:
-        out.item(sentence)
+        case Empirical(report=report):
+            out.say("empirical; nothing is proved, and there is no epsilon.", lead="Guarantee:")
+            for found in report.measurements:
+                out.item(f"{found.attack}: {found.statistic} between {found.low:.4g} and {found.high:.4g}")

@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from mbd.cli.options import Everyone, Home, Json, Modalities, Regime, Subjects, check_scope
+from mbd.cli.options import CertifyAbsence, Everyone, Home, Json, Modalities, Regime, Subjects, check_scope
 from mbd.cli.output import Output, command, settings_for
 
 app = typer.Typer(help="Look at a deletion before it is done.", no_args_is_help=True)
@@ -17,28 +17,39 @@ def plan(
     modality: Modalities = None,
     everyone: Everyone = False,
     regime: Regime = "gdpr",
+    certify_absence: CertifyAbsence = False,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
     """Show what `mbd revoke` would do with the same options, and change nothing.
 
     For each model line: every part of the model, the mechanism that its provenance permits, the class of guarantee
-    that it would have, what the deletion would cost, and what else could be done.
+    that it would have, what the deletion would cost, and what else could be done. With --certify-absence also the lines
+    that hold none of it.
     """
     check_scope(subject or [], modality or [], everyone=everyone)
     with command(as_json) as out:
         from mbd.cohort.cohort import EVERYONE
         from mbd.workflow import filing
-        from mbd.workflow.planning import plan_revocation
+        from mbd.workflow.planning import lines_without, plan_revocation
         from mbd.workflow.system import open_system
 
-        with open_system(settings_for(home), create=False) as system:
+        with open_system(settings_for(home, certify_absence=certify_absence), create=False) as system:
             people = [EVERYONE] if everyone else subject or []
             pairs = {(p, m) for p in people for m in modality or filing.channels_of(system, p)}
             plans = plan_revocation(system, frozenset(pairs), regime=regime)
-        out.result = {"lines": [_as_json(found) for found in plans]}
+            without = lines_without(system, frozenset(pairs))
+        out.result = {
+            "lines": [_as_json(found) for found in plans],
+            "absent": [{"line": live.line, "version": live.version} for live in without],
+        }
         for found in plans:
             _show(out, found)
+        for live in without:
+            out.say(
+                f"nothing to delete; a certificate would say that version {live.version} holds none of it.",
+                lead=f"Model line '{live.line}':",
+            )
         out.say("Nothing was changed.")
 
 

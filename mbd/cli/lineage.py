@@ -21,8 +21,9 @@ def lineage(
 ) -> None:
     """Show model lines, or which models saw a person.
 
-    Without --subject: every version of every line, and the certificate that made it. With --subject: which versions
-    saw that person's channels, and which version ended it.
+    Without --subject: every version of every line, the certificate of the deletion that made it, and certificates of
+    absence about it. With --subject: which versions saw that person's channels, which version ended it, and where the
+    person was certified absent.
     """
     if modality is not None and subject is None:
         raise UsageError("--modality goes with --subject")
@@ -33,9 +34,11 @@ def lineage(
             if subject is None:
                 _lines(out, system)
             else:
-                seen = exposures(system, subject, [modality] if modality else list(Modality))
-                out.result = {"subject": subject, "exposures": seen}
+                modalities = [modality] if modality else list(Modality)
+                seen, absences = exposures(system, subject, modalities), _absences(system, subject, modalities)
+                out.result = {"subject": subject, "exposures": seen, "absences": absences}
                 show_exposures(out, subject, seen)
+                _show_absences(out, absences)
 
 
 def exposures(system: Any, subject: str, modalities: list[Modality]) -> list[dict[str, Any]]:
@@ -82,22 +85,49 @@ def show_exposures(out: Output, subject: str, seen: list[dict[str, Any]]) -> Non
     )
 
 
+def _absences(system: Any, subject: str, modalities: list[Modality]) -> list[dict[str, Any]]:
+    """Certificates that say of a version that it holds nothing of a person's channels."""
+    from mbd.records import certificates
+    from mbd.records.database import begin_snapshot
+    from mbd.records.suppression import Channel
+
+    key = system.keyring.subject_key(subject)
+    with begin_snapshot(system.engine) as connection:
+        found = {
+            certificate
+            for modality in modalities
+            for certificate in certificates.absences_of(connection, Channel(key, modality.value))
+        }
+    return [
+        {"line": certificate.model_line, "version": certificate.version, "certificate": certificate.id}
+        for certificate in sorted(found, key=lambda certificate: certificate.leaf_index)
+    ]
+
+
+def _show_absences(out: Output, absences: list[dict[str, Any]]) -> None:
+    if absences:
+        rows = [(row["line"], row["version"], row["certificate"]) for row in absences]
+        out.table("Certificates of absence", ["line", "version", "certificate"], rows)
+
+
 def _lines(out: Output, system: Any) -> None:
     from mbd.records import certificates, models
+    from mbd.records.certificates import CertificateKind
     from mbd.records.database import begin_snapshot
     from mbd.records.exposure import live_descendants_of_revoked
 
     with begin_snapshot(system.engine) as connection:
-        issued: dict[tuple[str, int], list[str]] = {}
+        issued: dict[tuple[str, int, CertificateKind], list[str]] = {}
         for found in certificates.all_certificates(connection):
-            issued.setdefault((found.model_line, found.version), []).append(found.id)
+            issued.setdefault((found.model_line, found.version, found.kind), []).append(found.id)
         versions: list[dict[str, Any]] = [
             {
                 "line": version.line,
                 "version": version.version,
                 "state": version.state.value,
                 "guarantee": version.guarantee_class,
-                "certificates": issued.get((version.line, version.version), []),
+                "certificates": issued.get((version.line, version.version, CertificateKind.DELETION), []),
+                "absences": issued.get((version.line, version.version, CertificateKind.ABSENCE), []),
                 "digest": version.digest,
             }
             for live in models.live_versions(connection)
@@ -123,6 +153,7 @@ def _lines(out: Output, system: Any) -> None:
             for row in versions
         ],
     )
+    _show_absences(out, [row | {"certificate": _some(row["absences"])} for row in versions if row["absences"]])
     if leftover:
         out.say(
             f"revoked channels are still in live models ({len(leftover)}): run `mbd revoke --resume`.",

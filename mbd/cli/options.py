@@ -48,6 +48,13 @@ Modalities = Annotated[
     typer.Option("--modality", metavar="NAME", help="text, audio or vision; may be repeated. Default: all there is."),
 ]
 Everyone = Annotated[bool, typer.Option("--everyone", help="Withdraw the modality for everyone.")]
+CertifyAbsence = Annotated[
+    bool,
+    typer.Option(
+        "--certify-absence",
+        help="Certify absence where no model holds the channels, instead of an error. Always: MBD_CERTIFY_ABSENCE.",
+    ),
+]
 DropSuppressed = Annotated[
     bool, typer.Option("--drop-suppressed", help="Make channels absent that their people withdrew.")
 ]

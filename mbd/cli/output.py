@@ -162,14 +162,17 @@ def print_error(
     print_json({**(before or {}), "error": {"type": kind, "message": message, "remedy": remedy, **more}})
 
 
-def settings_for(home: Path | None) -> Settings:
-    """Settings from the environment, with ``--home`` before it.
+def settings_for(home: Path | None, *, certify_absence: bool = False) -> Settings:
+    """Settings from the environment, with ``--home`` and ``--certify-absence`` before it.
 
     Raises:
         SettingsError: a variable has a value that it cannot have, or the state folder is a file.
     """
+    given: dict[str, Any] = {"home": home} if home is not None else {}
+    if certify_absence:
+        given["certify_absence"] = True
     try:
-        settings = Settings(home=home) if home is not None else Settings()
+        settings = Settings(**given)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         if not first["loc"]:

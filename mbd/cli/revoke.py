@@ -8,7 +8,17 @@ from typing import Annotated, Any
 import typer
 
 from certs.errors import CertificateError
-from mbd.cli.options import Everyone, Home, Json, Modalities, Regime, Subjects, UsageError, check_scope
+from mbd.cli.options import (
+    CertifyAbsence,
+    Everyone,
+    Home,
+    Json,
+    Modalities,
+    Regime,
+    Subjects,
+    UsageError,
+    check_scope,
+)
 from mbd.cli.output import Output, command, settings_for
 from mbd.cohort.modality import Modality, parse_modality, pattern_name
 from mbd.errors import CohortError, MbdError
@@ -30,6 +40,7 @@ def revoke(
         ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Only finish what was interrupted.")] = False,
+    certify_absence: CertifyAbsence = False,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
@@ -39,7 +50,8 @@ def revoke(
 
     --subject S --modality audio withdraws one channel, several of both all combinations; --subject S alone everything
     of that person; --everyone --modality audio a modality of all people. --file carries out many requests together:
-    each model is solved once, and each person gets a certificate that names nobody else.
+    each model is solved once, and each person gets a certificate that names nobody else. With --certify-absence a model
+    that holds nothing of a request gives a certificate of that, and the channels are suppressed all the same.
     """
     _check_usage(subject or [], modality or [], everyone=everyone, file=file, resume=resume)
     with command(as_json) as out:
@@ -48,7 +60,7 @@ def revoke(
         from mbd.workflow.system import open_system
 
         batch: dict[str, list[Any]] = {}
-        with open_system(settings_for(home), create=False) as system:
+        with open_system(settings_for(home, certify_absence=certify_absence), create=False) as system:
             with out.stages() as stages, _hint_at_unfinished(system):
 
                 def on_step(step: str) -> None:
@@ -83,8 +95,17 @@ def revoke(
 
 def show_result(out: Output, result: Any) -> None:
     """What happened to one line, for people."""
-    _show_version(out, result)
+    if result.kind == "absence":
+        _show_absence(out, result)
+    else:
+        _show_version(out, result)
     out.unbroken("  Certificate", result.bundle)
+
+
+def _show_absence(out: Output, result: Any) -> None:
+    out.say(f"Model line '{result.line}', version {result.version}, holds none of it. Nothing was deleted.")
+    out.item("the channels are suppressed from now on: import, training and prediction refuse them")
+    out.item("names are compared exactly: make sure that this is the one that the cohorts use")
 
 
 def _show_version(out: Output, result: Any) -> None:
@@ -101,16 +122,18 @@ def _show_version(out: Output, result: Any) -> None:
         ):
             if patterns:
                 out.item(f"heads {what}: {' '.join(map(pattern_name, patterns))}")
+        if outcome.towers:
+            out.item(f"towers dropped: {' '.join(outcome.towers)}; `mbd towers retrain` brings them back")
 
 
 def _guarantee(outcome: Any) -> str:
-    from mbd.privacy.gaussian import epsilon_of
-    from mbd.privacy.guarantee import Certified
+    from mbd.privacy.guarantee import Certified, epsilon_at
 
     if not isinstance(outcome.guarantee, Certified):
         return str(outcome.guarantee.name)
     delta = outcome.model.policy.delta
-    return f"certified, epsilon {epsilon_of(outcome.guarantee.mu, delta):.3g} at delta {delta:g}"
+    epsilon = epsilon_at(delta, [outcome.guarantee.mu], outcome.guarantee.departed)
+    return f"certified, epsilon {epsilon:.3g} at delta {delta:g}"
 
 
 @contextmanager
@@ -134,6 +157,7 @@ def result_json(result: Any) -> dict[str, Any]:
     return {
         "line": result.line,
         "version": result.version,
+        "kind": result.kind.value,
         "certificate": result.certificate,
         "bundle": str(result.bundle),
         "mechanism": outcome.mechanism if outcome else None,
@@ -145,17 +169,17 @@ def result_json(result: Any) -> dict[str, Any]:
 
 def _show_batch(out: Output, batch: dict[str, list[Any]]) -> None:
     """What happened to each line once, and each person's certificates."""
-    lines = {result.line: result for results in batch.values() for result in results}
-    for result in lines.values():
+    results = [result for results in batch.values() for result in results]
+    for result in {result.line: result for result in results if result.kind == "deletion"}.values():
         _show_version(out, result)
-    rows = [(who, each.line, each.version, each.certificate) for who, results in batch.items() for each in results]
+    rows = [(who, each.line, each.version, each.kind, each.certificate) for who, mine in batch.items() for each in mine]
     out.table(
-        f"{len(batch)} requests, one deletion for each model line",
-        ["subject", "line", "version", "certificate"],
+        f"{len(batch)} requests, at most one deletion for each model line",
+        ["subject", "line", "version", "what", "certificate"],
         rows,
     )
-    if lines:
-        out.unbroken("Certificates are in", next(iter(lines.values())).folder.parent)
+    if results:
+        out.unbroken("Certificates are in", results[0].folder.parent)
 
 
 def _requests_in(system: Any, file: Path) -> dict[str, set[Modality]]:

@@ -17,7 +17,7 @@ from mbd.cohort.cohort import EVERYONE, Feature, Partition, Row
 from mbd.cohort.modality import Modality
 from mbd.cohort.piecewise import PiecewiseCohort
 from mbd.errors import CohortError
-from mbd.hashing import arrays_digest, canonical_json, inclusion_path, json_digest, leaf_hash, tree_root
+from mbd.hashing import arrays_digest, canonical_json, json_digest, leaf_hash, path_in, tree_levels, tree_root
 
 KEY_BYTES = 32
 
@@ -115,14 +115,14 @@ class Manifest:
         """What shows a person that a commitment is theirs, and tells nothing about anybody else; 32 bytes."""
         return _opening(self.key, subject)
 
-    def absence(self, subject: str, modality: Modality) -> AbsenceProof:
-        """Proof that no revocable row of the subject, or of `EVERYONE`, has the channel.
+    def absence(self, subject: str, modality: Modality, partition: Partition = Partition.REVOCABLE) -> AbsenceProof:
+        """Proof that no row of the subject, or of `EVERYONE`, in this partition has the channel.
 
         Raises:
             CohortError: it is there.
         """
         named = None if subject == EVERYONE else self.commitment(subject)
-        wanted: tuple[bytes, ...] = (Partition.REVOCABLE.encode(), modality.encode())
+        wanted: tuple[bytes, ...] = (partition.encode(), modality.encode())
         if named is not None:
             wanted += (named.encode(),)
 
@@ -131,12 +131,12 @@ class Manifest:
 
         right = bisect.bisect_left(self.leaves, wanted, key=prefix)
         if right < len(self.leaves) and prefix(self.leaves[right]) == wanted:
-            who = "the revocable partition" if named is None else f"subject '{subject}'"
+            who = f"the {partition} partition" if named is None else f"subject '{subject}'"
             raise CohortError(
                 f"The manifest still holds {modality} of {who}.", remedy="revoke it first; then prove its absence"
             )
         return {
-            "partition": Partition.REVOCABLE.value,
+            "partition": partition.value,
             "modality": modality.value,
             "subject": named,
             "left": self._neighbour(right - 1),
@@ -147,10 +147,14 @@ class Manifest:
     def _hashes(self) -> list[bytes]:
         return [leaf_hash(canonical_json(leaf.fields)) for leaf in self.leaves]
 
+    @cached_property
+    def _levels(self) -> list[list[bytes]]:
+        return tree_levels(self._hashes)
+
     def _neighbour(self, index: int) -> Neighbour | None:
         if not 0 <= index < len(self.leaves):
             return None
-        path = inclusion_path(self._hashes, index)
+        path = path_in(self._levels, index)
         return {"index": index, "leaf": self.leaves[index].fields, "path": [node.hex() for node in path]}
 
 

@@ -87,7 +87,7 @@ def _declarations(cohort: Cohort) -> None:
 def _names(cohort: Cohort, seen: _Seen) -> None:
     for i, row in enumerate(cohort.rows):
         for name in (row.clip, row.subject):
-            if not _is_plain(name):
+            if not is_plain_name(name):
                 raise RowError(
                     seen.name(cohort, i),
                     f"{name!r} cannot name a clip or a subject.",
@@ -107,7 +107,8 @@ def _names(cohort: Cohort, seen: _Seen) -> None:
         seen.clips[row.clip] = seen.rows + i
 
 
-def _is_plain(name: str) -> bool:
+def is_plain_name(name: str) -> bool:
+    """Whether a clip or a subject can be called so: one text for each name that can be seen."""
     printable = bool(name) and name.isprintable() and name == name.strip()
     return printable and unicodedata.is_normalized("NFC", name)
 

@@ -1,7 +1,7 @@
 """Take revoked channels out of exact statistics, touching only the rows they stand in. It solves nothing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,17 +74,14 @@ def drop_blocks(statistics: Statistics, old: Layout, new: Layout) -> Statistics:
     The row count follows by inclusion and exclusion over the presence indicators: a row counts when at least one of
     the remaining single-modality blocks is present.
     """
-    kept = np.concatenate(
-        [np.arange(b.start, b.stop) for b in old.blocks if b.channels in set(new.patterns)] or [np.zeros(0, np.intp)]
-    ).astype(np.intp)
     one = 1 << statistics.grid.feature_bits
     rows = 0
     for block in new.blocks:
         indicator = next(b.indicator for b in old.blocks if b.channels == block.channels)
         sign = 1 if len(block.channels) % 2 else -1
         rows += sign * int(statistics.gram[indicator, indicator]) // (one * one)
-    remaining = statistics.at(kept)
-    return Statistics(remaining.grid, remaining.gram, remaining.moment, rows)
+    remaining = statistics.at(old.kept_in(new))
+    return replace(remaining, rows=rows)
 
 
 def changed_heads(layout: Layout, before: Statistics, after: Statistics) -> tuple[ModalitySet, ...]:

@@ -7,8 +7,10 @@
 - ``lattice-refit``: the same statistics, recomputed from D' and solved from nothing with fresh noise. The release is
   a function of D', public constants and noise that nothing else depends on: exact. It is chosen when the Newton
   path would pass the line's budget.
+- ``tower-drop``: a tower goes with the coordinates that it made, and the heads that used it are solved from nothing on
+  what is left of the downdated statistics: exact, at once. Private towers that stay make any of these certified.
 
-Source: docs/guarantees.md, Claims 2 to 5.
+Source: docs/guarantees.md, Claims 2 to 5, 8 and 9.
 """
 
 from collections.abc import Sequence
@@ -18,12 +20,14 @@ from functools import cached_property
 from mbd.cohort.cohort import EVERYONE, Cohort, Pair
 from mbd.cohort.modality import Modality, ModalitySet
 from mbd.deletion.downdate import changed_heads, downdate, drop_blocks
-from mbd.deletion.outcome import Mechanism, Outcome, Revocation
+from mbd.deletion.outcome import HeadMechanism, Outcome, Revocation
+from mbd.deletion.towers import Touched, drop_towers, touched
 from mbd.errors import DeletionError
 from mbd.lattice.fit import training_rows
 from mbd.lattice.model import LatticeModel
 from mbd.lattice.release import release_heads
 from mbd.lattice.statistics import Statistics
+from mbd.lattice.towers import part_of
 from mbd.privacy.guarantee import Certified, Exact, Guarantee, weakest
 from mbd.privacy.noise import NoiseSource
 
@@ -38,6 +42,10 @@ STATISTICS_EQUALITY = "statistics (G', c', n') = those of D' computed from scrat
 PUBLIC_EQUALITY = "backbone and feature constants: functions of public rows alone, the same bits as before"
 UNCHANGED_EQUALITY = "heads without the revoked channels: their statistics, and so their weights, are the same bits"
 REFIT_EQUALITY = "updated heads: solved from nothing on (G', c'), with fresh noise of the comparator's own scale"
+TOWER_EQUALITY = "towers that remain: trained by shards without any of the people concerned, the same bits as before"
+TOWER_ASSUMPTION = (
+    "Poisson draws and noise of private towers are ChaCha20 output under the noise secret, taken as random."
+)
 
 
 @dataclass(frozen=True)
@@ -49,8 +57,9 @@ class Downdated:
         cohort: D.
         closure: what is withdrawn, and what falls with it.
         statistics: of D', bit for bit.
-        changed: the heads whose statistics differ in any bit.
+        changed: the heads whose statistics differ in any bit, or that have lost a tower.
         rows_touched: how many rows changed or left.
+        towers: what the withdrawal does to the towers.
     """
 
     kept: LatticeModel
@@ -59,6 +68,7 @@ class Downdated:
     statistics: Statistics
     changed: tuple[ModalitySet, ...]
     rows_touched: int
+    towers: Touched
 
     @cached_property
     def after(self) -> Cohort:
@@ -66,8 +76,8 @@ class Downdated:
         return training_rows(self.cohort).restrict(self.kept.layout.modalities).without(self.closure)
 
 
-def downdated(model: LatticeModel, cohort: Cohort, revocation: Revocation) -> Downdated:
-    """Take the revoked channels out of the statistics, exactly.
+def downdated(model: LatticeModel, cohort: Cohort, revocation: Revocation, *, spent: Sequence[float]) -> Downdated:
+    """Take the revoked channels out of the statistics, exactly, and the towers out of which they cannot be taken.
 
     Raises:
         DeletionError: no modality would be left.
@@ -75,13 +85,17 @@ def downdated(model: LatticeModel, cohort: Cohort, revocation: Revocation) -> Do
     closure = cohort.closure(revocation.pairs)
     kept = drop_for_everyone(model, frozenset(m for subject, m in closure if subject == EVERYONE))
     rows = training_rows(_concerned(cohort, closure)).restrict(kept.layout.modalities)
-    down = downdate(kept.featurizer, kept.statistics, rows, rows.without(closure))
-    changed = changed_heads(kept.layout, kept.statistics, down.statistics)
-    return Downdated(kept, cohort, closure, down.statistics, changed, down.rows_touched)
+    after = rows.without(closure)
+    towers = touched(kept, rows, after, spent=spent, heads=len(kept.layout.patterns))
+    kept = replace(drop_towers(kept, towers.dropped), origins=towers.origins)
+    down = downdate(kept.featurizer, kept.statistics, rows, after)
+    differ = changed_heads(kept.layout, kept.statistics, down.statistics)
+    changed = tuple(p for p in kept.layout.patterns if p in differ or p not in kept.heads)
+    return Downdated(kept, cohort, closure, down.statistics, changed, down.rows_touched, towers)
 
 
 def release(
-    model: LatticeModel, down: Downdated, *, mechanism: Mechanism, noise: NoiseSource, purpose: str, salt: bytes
+    model: LatticeModel, down: Downdated, *, mechanism: HeadMechanism, noise: NoiseSource, purpose: str, salt: bytes
 ) -> Outcome:
     """Release the changed heads again, by this mechanism, and say what it proves.
 
@@ -108,12 +122,13 @@ def release(
     return Outcome(
         model=replace(kept, statistics=down.statistics, salt=salt, heads={**kept.heads, **released.heads}),
         mechanism=mechanism,
-        guarantee=guarantee_of(mechanism, [head.mu for head in released.heads.values()]),
+        guarantee=guarantee_of(mechanism, [head.mu for head in released.heads.values()], down),
         updated=down.changed,
         unchanged=tuple(pattern for pattern in kept.layout.patterns if pattern not in down.changed),
         dropped=tuple(pattern for pattern in model.layout.patterns if pattern not in kept.layout.patterns),
         rows_touched=down.rows_touched,
         released=released,
+        towers=tuple(sorted(set(model.origins) - set(kept.origins))),
     )
 
 
@@ -132,8 +147,15 @@ def drop_for_everyone(model: LatticeModel, modalities: frozenset[Modality]) -> L
             remedy="leave one modality, or take the line out of service: a model of nothing cannot be certified",
         )
     statistics = drop_blocks(model.statistics, model.layout, layout)
-    heads = {pattern: model.heads[pattern] for pattern in layout.patterns}
-    return replace(model, featurizer=model.featurizer.with_layout(layout), statistics=statistics, heads=heads)
+    gone = set(model.origins) - set(layout.towers)
+    return replace(
+        model,
+        featurizer=model.featurizer.with_layout(layout),
+        statistics=statistics,
+        heads={pattern: model.heads[pattern] for pattern in layout.patterns},
+        origins={name: origin for name, origin in model.origins.items() if name not in gone},
+        provenance={part: value for part, value in model.provenance.items() if part not in map(part_of, gone)},
+    )
 
 
 def _concerned(cohort: Cohort, closure: frozenset[Pair]) -> Cohort:
@@ -146,18 +168,23 @@ def _concerned(cohort: Cohort, closure: frozenset[Pair]) -> Cohort:
     return cohort.of_subjects(subject for subject, _ in closure)
 
 
-def guarantee_of(mechanism: Mechanism, mus: Sequence[float]) -> Guarantee:
+def guarantee_of(mechanism: HeadMechanism, mus: Sequence[float], down: Downdated) -> Guarantee:
     """The class of the whole: public parts, statistics and unchanged heads are exact, the rest is as released.
 
     Args:
         mechanism: how the changed heads are released.
         mus: one for each of them.
+        down: the model without the revoked channels; private towers that stay make the whole certified.
     """
-    fixed = Exact((PUBLIC_EQUALITY, STATISTICS_EQUALITY, UNCHANGED_EQUALITY))
+    sharded = (TOWER_EQUALITY,) if down.kept.origins else ()
+    parts: list[Guarantee] = [Exact((PUBLIC_EQUALITY, STATISTICS_EQUALITY, UNCHANGED_EQUALITY, *sharded))]
     match mechanism:
         case "lattice-drop":
-            return fixed
-        case "lattice-refit":
-            return weakest([fixed, Exact((REFIT_EQUALITY,))])
+            pass
+        case "lattice-refit" | "tower-drop":
+            parts.append(Exact((REFIT_EQUALITY,)))
         case "lattice-newton":
-            return weakest([fixed, *(Certified(mu, ASSUMPTIONS) for mu in mus)])
+            parts += [Certified(mu, ASSUMPTIONS) for mu in mus]
+    if down.towers.counted or (down.towers.departed and mechanism == "lattice-newton"):
+        parts.append(Certified(0.0, (*ASSUMPTIONS, TOWER_ASSUMPTION), down.towers.departed))
+    return weakest(parts)

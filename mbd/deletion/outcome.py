@@ -1,7 +1,8 @@
 """What every mechanism returns. It knows no certificate: the workflow turns an outcome into a claim."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from mbd.cohort.cohort import Pair
 from mbd.cohort.modality import ModalitySet
@@ -9,7 +10,13 @@ from mbd.lattice.model import LatticeModel
 from mbd.lattice.release import Released
 from mbd.privacy.guarantee import Guarantee
 
-Mechanism = Literal["lattice-newton", "lattice-refit", "lattice-drop"]
+HeadMechanism = Literal["lattice-newton", "lattice-refit", "lattice-drop", "tower-drop"]
+"""What is done when the backbone stays: heads are released again in one way or the other, or not at all."""
+
+EntangledMechanism = Literal["retrain", "noisy-fine-tuning", "surgical"]
+"""What is done to a backbone that revocable rows shaped; statistics and heads are then made anew from D'."""
+
+Mechanism = HeadMechanism | EntangledMechanism
 
 
 @dataclass(frozen=True)
@@ -36,8 +43,11 @@ class Outcome:
         updated: heads that were solved and released again.
         unchanged: heads whose statistics, and so whose weights, are the same bits as before.
         dropped: heads that no longer exist.
-        rows_touched: rows whose features were taken out of the statistics.
+        rows_touched: rows that lost a channel or left.
         released: how the updated heads were made; for the operator's eyes.
+        towers: the towers that went.
+        report: what became of a backbone that everybody shaped: of a retraining its transcript, of noisy fine-tuning
+            its constants and account, of the surgical update what it measured. None where the backbone stayed.
     """
 
     model: LatticeModel
@@ -48,3 +58,5 @@ class Outcome:
     dropped: tuple[ModalitySet, ...]
     rows_touched: int
     released: Released
+    towers: tuple[str, ...] = ()
+    report: Mapping[str, Any] | None = None

@@ -25,6 +25,7 @@ secret stream, and P^m, G_m, DE_m and B_m of the withdrawn modality become zero:
 """
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
@@ -138,8 +139,8 @@ def operate(
     before = copy.deepcopy(backbone).eval()
     for modality, rows in lost.items():
         modalities[modality.value] |= {
-            "reconstruction_before": _mean_error(before, before, rows, modality),
-            "reconstruction_after": _mean_error(after, before, rows, modality),
+            **_measured("reconstruction_before", _row_errors(before, before, rows, modality)),
+            **_measured("reconstruction_after", _row_errors(after, before, rows, modality)),
         }
     report = {
         "mechanism": "surgical",
@@ -245,14 +246,21 @@ def _gradients(backbone: MissingByDesign, rows: Cohort, modality: Modality) -> F
     return np.stack(gradients)
 
 
-def _mean_error(generating: MissingByDesign, encoding: MissingByDesign, rows: Cohort, modality: Modality) -> float:
-    """The mean of `_errors` over all rows."""
-    total = 0.0
+def _row_errors(generating: MissingByDesign, encoding: MissingByDesign, rows: Cohort, modality: Modality) -> FloatArray:
+    """`_errors` of all rows, float64 [N]."""
+    errors = []
     with torch.no_grad():
         for start in range(0, len(rows), _BATCH):
             part = rows.select(range(start, min(start + _BATCH, len(rows))))
-            total += float(_errors(generating, encoding, part, modality).sum())
-    return total / len(rows)
+            errors.append(_errors(generating, encoding, part, modality).numpy().astype(np.float64))
+    return np.concatenate(errors)
+
+
+def _measured(name: str, error_N: FloatArray) -> dict[str, Any]:
+    """A mean, and its 95 % interval over rows by their normal approximation; of a single row the mean alone."""
+    mean = float(error_N.mean())
+    half = 1.96 * float(error_N.std(ddof=1)) / math.sqrt(len(error_N)) if len(error_N) > 1 else 0.0
+    return {name: mean, f"{name}_interval": [mean - half, mean + half]}
 
 
 def _errors(generating: MissingByDesign, encoding: MissingByDesign, rows: Cohort, modality: Modality) -> Tensor:

@@ -12,17 +12,18 @@ Legend: N rows, D coordinates, F features of one channel, K outputs.
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mbd.backbones.base import Backbone
+from mbd.backbones.base import Backbone, isolate
+from mbd.backbones.tower import Tower
 from mbd.cohort.batch import Batch, make_batch
 from mbd.cohort.cohort import Cohort, Task
-from mbd.cohort.modality import Modality, ModalitySet
+from mbd.cohort.modality import Modality, ModalitySet, pattern_name
 from mbd.errors import CohortError
 from mbd.lattice.layout import Block, Layout, group_names
 from mbd.lattice.statistics import LABEL_BITS, Grid, Statistics
@@ -74,13 +75,15 @@ class Featurizer:
         backbone: in float64 and evaluation mode.
         layout: what each coordinate means.
         grid: the integer grid.
-        scalings: one for each group of the layout.
+        scalings: one for each group of the layout; a tower's is of the tower's own provenance.
+        towers: networks of one channel each, by name, in float64 and evaluation mode.
     """
 
     backbone: Backbone
     layout: Layout
     grid: Grid
     scalings: Mapping[str, Scaling]
+    towers: Mapping[str, Tower] = field(default_factory=dict)
 
     @classmethod
     def fit(cls, backbone: Backbone, public: Cohort, *, feature_bits: int = FEATURE_BITS) -> "Featurizer":
@@ -111,7 +114,32 @@ class Featurizer:
 
     def with_layout(self, layout: Layout) -> "Featurizer":
         """The same map with other penalties, or with fewer modalities."""
-        return Featurizer(self.backbone, layout, self.grid, {group: self.scalings[group] for group in layout.groups})
+        scalings = {group: self.scalings[group] for group in layout.groups}
+        towers = {name: self.towers[name] for name in layout.towers}
+        return Featurizer(self.backbone, layout, self.grid, scalings, towers)
+
+    def with_towers(self, towers: Mapping[str, Tower], public: Cohort) -> "Featurizer":
+        """The same map with the output of more towers, scaled by what they make of public training rows.
+
+        A tower takes the penalty that the embedding of its channel has: a constant, chosen without a look at the tower.
+
+        Raises:
+            CohortError: no public training row has a tower's channel.
+        """
+        mine = {name: copy.deepcopy(tower).double().eval() for name, tower in towers.items()}
+        scalings, penalties = dict(self.scalings), dict(self.layout.penalties)
+        for name, tower in mine.items():
+            at = _rows_with(public, frozenset({tower.modality}))
+            if not at:
+                raise CohortError(
+                    f"No public training row has {tower.modality}, from which the scale of a tower's output comes.",
+                    remedy="put rows with that channel into the public partition",
+                )
+            scalings[name] = Scaling.fit(_outputs(tower, public, at), least_spread=_LEAST_LEARNED_SPREAD)
+            penalties[name] = self.layout.penalties[f"{pattern_name([tower.modality])}.learned"]
+        widths = {**self.layout.towers, **{name: tower.embedding_dim for name, tower in mine.items()}}
+        layout = replace(self.layout, towers=dict(sorted(widths.items())), penalties=penalties)
+        return Featurizer(self.backbone, layout, self.grid, scalings, {**self.towers, **mine})
 
     def features(self, cohort: Cohort, rows: Sequence[int]) -> FloatArray:
         """The features of these rows, integer-valued float64 [N, D]; a block that a row lacks is all zeros."""
@@ -153,27 +181,37 @@ class Featurizer:
                 phi_ND[position, block.raw_at] = _channel(cohort, [rows[n] for n in position], block)
             if block.learned:
                 phi_ND[position, block.learned_at] = embedded[block]
+            for name, at in block.towers_at.items() if len(position) else ():
+                phi_ND[position, at] = _output(self.towers[name], batch.select(torch.from_numpy(position)))
         one = float(1 << self.grid.feature_bits)
         steps_ND = self._scaling(phi_ND) * one
         for block, position in having.items():
             if len(position) < len(rows):
                 steps_ND[np.setdiff1d(np.arange(len(rows)), position), block.start : block.stop] = 0.0
+        self._settle(steps_ND, cohort, rows, having)
+        np.rint(steps_ND, out=phi_ND)
+
+    def _settle(
+        self, steps_ND: FloatArray, cohort: Cohort, rows: Sequence[int], having: Mapping[Block, NDArray[np.intp]]
+    ) -> None:
+        """Compute again, from its row alone, what lies so near a rounding boundary that the batch could decide."""
         near_ND = np.abs(steps_ND - np.floor(steps_ND) - 0.5) < _AMBIGUOUS
+        one = float(1 << self.grid.feature_bits)
         for block, position in having.items() if near_ND.any() else ():
             for n in position[near_ND[position, block.learned_at].any(axis=1)].tolist():
                 alone_1D = _embedding(self.backbone, cohort, [rows[n]], block.channels)
                 steps_ND[n, block.learned_at] = self.scalings[f"{block.name}.learned"](alone_1D)[0] * one
-        np.rint(steps_ND, out=phi_ND)
+            for name, at in block.towers_at.items():
+                for n in position[near_ND[position, at].any(axis=1)].tolist():
+                    steps_ND[n, at] = self.scalings[name](_outputs(self.towers[name], cohort, [rows[n]]))[0] * one
 
     @cached_property
     def _scaling(self) -> Scaling:
         """The scalings of all groups as one; indicators stay as they are."""
         centre_D, factor_D = np.zeros(self.layout.width), np.ones(self.layout.width)
         for block in self.layout.blocks:
-            for kind, at in (("raw", block.raw_at), ("learned", block.learned_at)):
-                if at.start < at.stop:
-                    scaling = self.scalings[f"{block.name}.{kind}"]
-                    centre_D[at], factor_D[at] = scaling.centre, scaling.factor
+            for group, at in block.groups_at.items():
+                centre_D[at], factor_D[at] = self.scalings[group].centre, self.scalings[group].factor
         return Scaling(centre_D, factor_D)
 
 
@@ -226,3 +264,17 @@ def _embedding(backbone: Backbone, cohort: Cohort, at: Sequence[int], channels: 
         batch = make_batch(cohort, at[start : start + BATCH_ROWS], dtype=torch.float64)
         chunks.append(backbone.embed(batch, channels).numpy())
     return np.concatenate(chunks)
+
+
+def _outputs(tower: Tower, cohort: Cohort, at: Sequence[int]) -> FloatArray:
+    """What a tower makes of these rows, float64 [N, E]; it is handed its own channel and nothing else."""
+    chunks = []
+    for start in range(0, len(at), BATCH_ROWS):
+        batch = make_batch(cohort, at[start : start + BATCH_ROWS], dtype=torch.float64)
+        chunks.append(_output(tower, batch))
+    return np.concatenate(chunks)
+
+
+def _output(tower: Tower, batch: Batch) -> FloatArray:
+    with torch.no_grad():
+        return np.asarray(tower(isolate(batch, frozenset({tower.modality}))).numpy())

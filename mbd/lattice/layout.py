@@ -2,11 +2,11 @@
 
 Legend: D all coordinates, A an availability pattern, B a block (a non-empty subset of the modalities).
 Blocks stand in the order of `mbd.cohort.modality.subsets`; inside a block: the channel itself (single-modality
-blocks only), the learned embedding h_B, the presence indicator.
+blocks only), the learned embedding h_B, what towers make of the channel (likewise), the presence indicator.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +18,7 @@ from mbd.cohort.modality import (
     ModalitySet,
     in_order,
     parse_modality,
+    parse_pattern,
     pattern_name,
     subsets,
 )
@@ -36,12 +37,14 @@ class Block:
         start: its first coordinate.
         raw: coordinates that carry the channel itself (0 for pairs and triples).
         learned: coordinates of h_B.
+        towers: the coordinates of each tower on the channel, by the tower's name (none for pairs and triples).
     """
 
     channels: ModalitySet
     start: int
     raw: int
     learned: int
+    towers: tuple[tuple[str, int], ...] = ()
 
     @property
     def name(self) -> str:
@@ -59,9 +62,24 @@ class Block:
         return slice(self.start + self.raw, self.start + self.raw + self.learned)
 
     @property
+    def towers_at(self) -> dict[str, slice]:
+        """Where each tower's output stands."""
+        at, start = {}, self.start + self.raw + self.learned
+        for name, width in self.towers:
+            at[name] = slice(start, start + width)
+            start += width
+        return at
+
+    @property
+    def groups_at(self) -> dict[str, slice]:
+        """Where each group of coordinates stands, by the group's name; a group without coordinates is left out."""
+        at = {f"{self.name}.raw": self.raw_at, f"{self.name}.learned": self.learned_at, **self.towers_at}
+        return {group: span for group, span in at.items() if span.start < span.stop}
+
+    @property
     def indicator(self) -> int:
         """The coordinate that is 1 when the block is present."""
-        return self.start + self.raw + self.learned
+        return self.start + self.raw + self.learned + sum(width for _, width in self.towers)
 
     @property
     def stop(self) -> int:
@@ -69,11 +87,11 @@ class Block:
         return self.indicator + 1
 
 
-def group_names(raw_widths: Mapping[Modality, int], embedding: int) -> tuple[str, ...]:
-    """The names of the coordinate groups that share a penalty: ``t.raw``, ``ta.learned``, ..."""
+def group_names(raw_widths: Mapping[Modality, int], embedding: int, towers: Collection[str] = ()) -> tuple[str, ...]:
+    """The names of the coordinate groups that share a penalty: ``t.raw``, ``ta.learned``, ``a.shard0``, ..."""
     raw = [f"{pattern_name([m])}.raw" for m in in_order(raw_widths) if raw_widths[m]]
     learned = [f"{pattern_name(subset)}.learned" for subset in subsets(raw_widths)]
-    return tuple(raw + (learned if embedding else []))
+    return tuple(raw + (learned if embedding else []) + list(towers))
 
 
 @dataclass(frozen=True)
@@ -86,12 +104,14 @@ class Layout:
         penalties: the public diagonal Lambda, one value (>= 1) for each `groups` name.
         indicator_penalty: the diagonal's value (>= 1) at every presence indicator. The smallest value is lambda_min;
             noise and release grid are in inverse proportion to it: large cohorts need more than 1.
+        towers: the width of each tower's output by the tower's name: ``a.shard0`` sees the voice.
     """
 
     raw_widths: Mapping[Modality, int]
     embedding: int
     penalties: Mapping[str, float]
     indicator_penalty: float = INDICATOR_PENALTY
+    towers: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if set(self.penalties) != set(self.groups):
@@ -118,7 +138,8 @@ class Layout:
         for channels in subsets(self.raw_widths):
             start = blocks[-1].stop if blocks else 0
             raw = self.raw_widths[next(iter(channels))] if len(channels) == 1 else 0
-            blocks.append(Block(channels, start, raw, self.embedding))
+            mine = tuple((n, w) for n, w in self.towers.items() if channels == frozenset({tower_modality(n)}))
+            blocks.append(Block(channels, start, raw, self.embedding, mine))
         return tuple(blocks)
 
     @cached_property
@@ -134,17 +155,15 @@ class Layout:
     @cached_property
     def groups(self) -> tuple[str, ...]:
         """The coordinate groups of this layout, see `group_names`."""
-        return group_names(self.raw_widths, self.embedding)
+        return group_names(self.raw_widths, self.embedding, self.towers)
 
     @cached_property
     def penalty_D(self) -> NDArray[np.float64]:
         """The diagonal of Lambda, float64 [D]."""
         penalty_D = np.full(self.width, self.indicator_penalty)
         for block in self.blocks:
-            if block.raw:
-                penalty_D[block.raw_at] = self.penalties[f"{block.name}.raw"]
-            if block.learned:
-                penalty_D[block.learned_at] = self.penalties[f"{block.name}.learned"]
+            for group, span in block.groups_at.items():
+                penalty_D[span] = self.penalties[group]
         return penalty_D
 
     @property
@@ -157,12 +176,29 @@ class Layout:
         spans = [np.arange(b.start, b.stop) for b in self.blocks if b.channels <= pattern]
         return np.concatenate(spans) if spans else np.zeros(0, dtype=np.intp)
 
+    def kept_in(self, narrower: "Layout") -> NDArray[np.intp]:
+        """The coordinates, ascending, of all that a narrower layout has left of this one."""
+        mine = {block.channels: block for block in self.blocks}
+        spans = [np.zeros(0, np.intp)]
+        for block in narrower.blocks:
+            there = mine[block.channels]
+            spans += [np.arange(at.start, at.stop) for group, at in there.groups_at.items() if group in block.groups_at]
+            spans.append(np.array([there.indicator]))
+        return np.concatenate(spans).astype(np.intp)
+
     def without(self, modalities: Collection[Modality]) -> "Layout":
         """The layout after these modalities are gone for everyone; block order is kept."""
         raw_widths = {m: w for m, w in self.raw_widths.items() if m not in modalities}
-        groups = group_names(raw_widths, self.embedding)
-        penalties = {group: self.penalties[group] for group in groups}
-        return Layout(raw_widths, self.embedding, penalties, self.indicator_penalty)
+        towers = {name: width for name, width in self.towers.items() if tower_modality(name) not in modalities}
+        return self._narrowed(raw_widths, towers)
+
+    def without_towers(self, names: Collection[str]) -> "Layout":
+        """The layout without the output of these towers."""
+        return self._narrowed(self.raw_widths, {n: width for n, width in self.towers.items() if n not in names})
+
+    def _narrowed(self, raw_widths: Mapping[Modality, int], towers: Mapping[str, int]) -> "Layout":
+        penalties = {group: self.penalties[group] for group in group_names(raw_widths, self.embedding, towers)}
+        return replace(self, raw_widths=raw_widths, towers=towers, penalties=penalties)
 
     def as_json(self) -> dict[str, Any]:
         """The public constants, for hashing and for the model's file."""
@@ -171,6 +207,7 @@ class Layout:
             "embedding": self.embedding,
             "penalties": dict(self.penalties),
             "indicatorPenalty": self.indicator_penalty,
+            "towers": [[name, width] for name, width in self.towers.items()],
         }
 
     @classmethod
@@ -178,4 +215,11 @@ class Layout:
         """The inverse of `as_json`."""
         raw_widths = {parse_modality(name): int(width) for name, width in value["rawWidths"].items()}
         penalties, indicator = dict(value["penalties"]), float(value["indicatorPenalty"])
-        return cls(raw_widths, int(value["embedding"]), penalties, indicator)
+        towers = {str(name): int(width) for name, width in value["towers"]}
+        return cls(raw_widths, int(value["embedding"]), penalties, indicator, towers)
+
+
+def tower_modality(name: str) -> Modality:
+    """The one channel that a tower sees, from its name."""
+    (modality,) = parse_pattern(name.partition(".")[0])
+    return modality

@@ -1,13 +1,17 @@
 """A lattice model: public featurizer, exact statistics, released heads; how it predicts, and its files.
 
-It knows no request and no guarantee. Its folder holds five files, written once and never changed:
+It knows no request and no guarantee. Its folder holds these files, written once and never changed:
 
-    backbone.safetensors    public weights
-    constants.safetensors   public centres and factors
-    statistics.safetensors  G, c, n: exact integers (kept by the operator, never published)
+    backbone.safetensors    weights
+    constants.safetensors   centres and factors of features
+    statistics.safetensors  G, c, n: exact integers, and the line's secrets (kept by the operator, never published)
     heads.safetensors       released weights
-    model.json              layout, grid, policy, task, the cohort's Merkle root, each head's sigma and context,
-                            digests of the four others
+    tower-a.shard0.safetensors, ...   one for each tower, if the line has any: weights, centres and factors
+    model.json              layout, grid, policy, task, recipe, the cohort's Merkle root, where everything comes from,
+                            each head's sigma and context, digests of the others
+
+What is a function of revocable rows without noise (a tower, a backbone that everybody shaped and its constants) has
+random bytes beside it, so that its digest, which certificates name, confirms no guess at a row.
 """
 
 import json
@@ -20,10 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from mbd.backbones.tower import load_tower, save_tower
 from mbd.backbones.weights import load_backbone, save_backbone
 from mbd.cohort.cohort import Cohort, Task
 from mbd.cohort.modality import Modality, ModalitySet, parse_modality, parse_pattern, pattern_name
@@ -31,15 +37,17 @@ from mbd.durable import sync, write_durably
 from mbd.errors import TrainingError
 from mbd.hashing import canonical_json, file_digest, json_digest
 from mbd.lattice.featurizer import Featurizer, Scaling
-from mbd.lattice.layout import Layout
-from mbd.lattice.provenance import LATTICE
+from mbd.lattice.layout import Layout, tower_modality
+from mbd.lattice.provenance import LATTICE, Provenance
 from mbd.lattice.release import Head, ReleasePolicy
 from mbd.lattice.statistics import Grid, Statistics
+from mbd.lattice.towers import Origin, origin_from_json, origin_to_json, part_of
 
 FORMAT = "mbd-lattice-model/1"
 PARTS = ("backbone.safetensors", "constants.safetensors", "statistics.safetensors", "heads.safetensors")
+"""The files that every model has beside ``model.json``."""
 CONSTANTS = PARTS[:2]
-"""What a featurizer is made of."""
+"""What the featurizer of a line with a public backbone and no towers is made of."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,10 @@ class LatticeModel:
         heads: one released head per availability pattern.
         policy: the line's public constants.
         provenance: where the numbers of each part come from, as it was written down when they were made.
+        origins: the same of each tower, with what deleting from it takes.
+        recipe: what the line's networks are trained by, as JSON.
+        seed: of their training.
+        shard_key: the line's secret that puts people into shards; empty where there are none.
     """
 
     task: Task
@@ -76,6 +88,10 @@ class LatticeModel:
     heads: Mapping[ModalitySet, Head]
     policy: ReleasePolicy
     provenance: Mapping[str, str] = field(default_factory=lambda: dict(LATTICE))
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    shard_key: bytes = field(default=b"", repr=False)
 
     @property
     def layout(self) -> Layout:
@@ -132,18 +148,30 @@ def save_model(model: LatticeModel, folder: Path, *, cohort_root: str) -> Saved:
     """
     partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
     partial.mkdir(parents=True)
-    save_backbone(model.featurizer.backbone, partial / "backbone.safetensors")
-    scalings = model.featurizer.scalings
-    constants = {f"{name}.{part}": getattr(s, part) for name, s in scalings.items() for part in ("centre", "factor")}
+    salt = np.frombuffer(model.salt, np.uint8)
+    public = model.provenance.get("backbone") == Provenance.PUBLIC
+    save_backbone(model.featurizer.backbone, partial / "backbone.safetensors", salt=b"" if public else model.salt)
+    scalings, towers = model.featurizer.scalings, model.featurizer.towers
+    constants = {
+        f"{group}.{part}": getattr(scaling, part)
+        for group, scaling in scalings.items()
+        if group not in towers
+        for part in ("centre", "factor")
+    }
     weights = {pattern_name(pattern): head.weights_DK for pattern, head in model.heads.items()}
+    secrets = {"salt": salt, "shard_key": np.frombuffer(model.shard_key, np.uint8)}
     for name, arrays in (
-        ("constants", constants),
-        ("statistics", model.statistics.arrays() | {"salt": np.frombuffer(model.salt, np.uint8)}),
+        ("constants", constants if public else constants | {"salt": salt}),
+        ("statistics", model.statistics.arrays() | secrets),
         ("heads", weights),
     ):
         contiguous = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
         write_durably(partial / f"{name}.safetensors", save(contiguous))
-    digests = {name: file_digest(partial / name) for name in PARTS}
+    for name, tower in towers.items():
+        beside = {"salt": salt, "centre": scalings[name].centre, "factor": scalings[name].factor}
+        tensors = {key: torch.from_numpy(np.array(array)) for key, array in beside.items()}
+        save_tower(tower, partial / tower_file(name), beside=tensors)
+    digests = {name: file_digest(partial / name) for name in (*PARTS, *map(tower_file, towers))}
     about = _describe(model) | {"cohort": cohort_root, "files": digests}
     write_durably(partial / "model.json", canonical_json(about))
     partial.rename(folder)
@@ -151,59 +179,110 @@ def save_model(model: LatticeModel, folder: Path, *, cohort_root: str) -> Saved:
     return Saved(folder, digests | {"model.json": file_digest(folder / "model.json")})
 
 
-def load_model(folder: Path) -> LatticeModel:
+def load_model(folder: Path, *, without: Collection[str] = ()) -> LatticeModel:
     """The model that `save_model` wrote, bit for bit.
+
+    Args:
+        folder: where it lies.
+        without: towers to leave out, with their coordinates and the heads that used them; see `lost_towers`.
 
     Raises:
         TrainingError: a file is missing, damaged, or not the one that ``model.json`` names.
     """
-    about, arrays = _read_checked(folder, PARTS)
-    statistics, weights = arrays["statistics.safetensors"], arrays["heads.safetensors"]
-    task = about["task"]
-    modalities = tuple(parse_modality(name) for name in task["label_derived_from"])
-    return LatticeModel(
-        task=Task(**(task | {"classes": tuple(task["classes"]), "label_derived_from": modalities})),
-        featurizer=_featurizer(folder, about, arrays["constants.safetensors"]),
-        statistics=Statistics.from_arrays(statistics),
-        salt=statistics["salt"].tobytes(),
-        heads={parse_pattern(name): Head(weights[name], **about["heads"][name]) for name in about["heads"]},
-        policy=ReleasePolicy(**about["policy"]),
-        provenance=about.get("provenance", {}),
-    )
-
-
-def load_featurizer(folder: Path) -> Featurizer:
-    """The public map of a saved model alone; statistics and heads need not be there.
-
-    Raises:
-        TrainingError: as for `load_model`, of the files that are read.
-    """
-    about, arrays = _read_checked(folder, CONSTANTS)
-    return _featurizer(folder, about, arrays["constants.safetensors"])
-
-
-def _read_checked(folder: Path, parts: Collection[str]) -> tuple[dict[str, Any], dict[str, dict[str, NDArray[Any]]]]:
-    """``model.json`` and the arrays of these parts, after their digests were compared; a backbone is not read here."""
     try:
         about: dict[str, Any] = json.loads((folder / "model.json").read_bytes())
-        found = {name: file_digest(folder / name) for name in parts}
-        damaged = sorted(name for name in parts if found[name] != about["files"].get(name))
+        left_out = {tower_file(name) for name in without}
+        damaged = [name for name in _damaged(folder, about) if name not in left_out]
         if about["format"] != FORMAT or damaged:
+            towers_too = "; or, should only towers be lost, go on without them: `mbd towers retrain`"
             raise TrainingError(
                 f"The model in {folder} is not the one its model.json describes: {', '.join(damaged) or 'format'}.",
-                remedy="restore the folder from a backup; its files are never changed after they are written",
+                remedy="restore the folder from a backup; its files are never changed after they are written"
+                + (towers_too if all(name.startswith("tower-") for name in damaged) and damaged else ""),
             )
-        return about, {name: _read(folder / name) for name in parts if name != "backbone.safetensors"}
+        constants, statistics, weights = (_read(folder / name) for name in PARTS[1:])
+        towers = {name: load_tower(folder / tower_file(name)) for name in about["towers"] if name not in without}
     except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise TrainingError(
             f"The model in {folder} cannot be read ({error}).", remedy="restore the folder from a backup"
         ) from error
+    whole = Layout.from_json(about["layout"])
+    layout = whole.without_towers(without)
+    blind = {tower_modality(name) for name in without}
+    patterns = [name for name in about["heads"] if not parse_pattern(name) & blind]
+    scalings = _scalings(layout, constants)
+    scalings |= {name: Scaling(b["centre"].numpy(), b["factor"].numpy()) for name, (_, b) in towers.items()}
+    networks = {name: tower.double() for name, (tower, _) in towers.items()}
+    backbone = load_backbone(folder / "backbone.safetensors")
+    task = about["task"]
+    modalities = tuple(parse_modality(name) for name in task["label_derived_from"])
+    return LatticeModel(
+        task=Task(**(task | {"classes": tuple(task["classes"]), "label_derived_from": modalities})),
+        featurizer=Featurizer(backbone, layout, Grid(**about["grid"]), scalings, networks),
+        statistics=Statistics.from_arrays(statistics).at(whole.kept_in(layout)),
+        salt=statistics["salt"].tobytes(),
+        heads={parse_pattern(name): Head(weights[name], **about["heads"][name]) for name in patterns},
+        policy=ReleasePolicy(**about["policy"]),
+        provenance={part: v for part, v in about.get("provenance", {}).items() if part not in map(part_of, without)},
+        origins={name: origin_from_json(about["towers"][name]) for name in towers},
+        recipe=about["recipe"],
+        seed=about["seed"],
+        shard_key=statistics["shard_key"].tobytes(),
+    )
 
 
-def _featurizer(folder: Path, about: Mapping[str, Any], constants: Mapping[str, NDArray[Any]]) -> Featurizer:
-    layout = Layout.from_json(about["layout"])
-    scalings = {group: Scaling(constants[f"{group}.centre"], constants[f"{group}.factor"]) for group in layout.groups}
-    return Featurizer(load_backbone(folder / "backbone.safetensors"), layout, Grid(**about["grid"]), scalings)
+def load_featurizer(folder: Path) -> Featurizer:
+    """The featurizer of a line with a public backbone and no towers, from `CONSTANTS` and ``model.json`` alone.
+
+    Raises:
+        TrainingError: one of these is missing, damaged, or of another line.
+    """
+    try:
+        about: dict[str, Any] = json.loads((folder / "model.json").read_bytes())
+        damaged = sorted(set(_damaged(folder, about)) & set(CONSTANTS))
+        if about["format"] != FORMAT or damaged or about["towers"]:
+            raise TrainingError(
+                f"The constants in {folder} are not those of a line without towers: {', '.join(damaged) or 'format'}.",
+                remedy="fetch them again; of a line with towers, load the whole model",
+            )
+        layout, constants = Layout.from_json(about["layout"]), _read(folder / "constants.safetensors")
+        backbone = load_backbone(folder / "backbone.safetensors")
+        return Featurizer(backbone, layout, Grid(**about["grid"]), _scalings(layout, constants))
+    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise TrainingError(
+            f"The constants in {folder} cannot be read ({error}).", remedy="fetch them again"
+        ) from error
+
+
+def _scalings(layout: Layout, constants: Mapping[str, NDArray[Any]]) -> dict[str, Scaling]:
+    """Of all groups but the towers', which have their own files."""
+    return {
+        group: Scaling(constants[f"{group}.centre"], constants[f"{group}.factor"])
+        for group in layout.groups
+        if group not in layout.towers
+    }
+
+
+def lost_towers(folder: Path) -> tuple[str, ...]:
+    """The towers whose files are not there, or not those that ``model.json`` names."""
+    about = json.loads((folder / "model.json").read_bytes())
+    damaged = _damaged(folder, about)
+    return tuple(name for name in about["towers"] if tower_file(name) in damaged)
+
+
+def _damaged(folder: Path, about: Mapping[str, Any]) -> list[str]:
+    """The files that are not there or not those that ``model.json`` names, by name."""
+
+    def digest(name: str) -> str | None:
+        return file_digest(folder / name) if (folder / name).exists() else None
+
+    found = {name: digest(name) for name in sorted({*PARTS, *about["files"]})}
+    return [name for name, mine in found.items() if mine is None or mine != about["files"].get(name)]
+
+
+def tower_file(name: str) -> str:
+    """The file of a tower."""
+    return f"tower-{name}.safetensors"
 
 
 def _describe(model: LatticeModel) -> dict[str, Any]:
@@ -221,6 +300,9 @@ def _describe(model: LatticeModel) -> dict[str, Any]:
         "grid": asdict(model.featurizer.grid),
         "policy": asdict(model.policy),
         "provenance": dict(model.provenance),
+        "towers": {name: origin_to_json(origin) for name, origin in model.origins.items()},
+        "recipe": dict(model.recipe),
+        "seed": model.seed,
         "heads": heads,
         "statistics": model.commitment,
         "environment": environment_digest(),

@@ -2,7 +2,8 @@
 
 ``model.json`` names its files by digest, and a digest is an address; so the digest of ``model.json``, which is the one
 that certificates name, is the address of the version. The statistics are never sent: they are the operator's secret,
-and whoever featurizes or predicts does not need them.
+and whoever featurizes or predicts does not need them. What revocable rows shaped without noise, a tower or an entangled
+backbone, has that secret's salt in its file: such a version is refused.
 """
 
 import json
@@ -18,7 +19,8 @@ from mbd.durable import sync, write_durably
 from mbd.errors import StoreError, TrainingError
 from mbd.hashing import sha256_hex
 from mbd.lattice.featurizer import Featurizer
-from mbd.lattice.model import CONSTANTS, FORMAT, PARTS, load_featurizer
+from mbd.lattice.model import CONSTANTS, FORMAT, PARTS, load_featurizer, load_model
+from mbd.lattice.provenance import Provenance
 
 STATISTICS = "statistics.safetensors"
 PUBLIC = tuple(name for name in PARTS if name != STATISTICS)
@@ -30,11 +32,18 @@ def push_model(folder: Path, store: BlobStore) -> str:
     Crash point: ``model.json`` goes last, so that whoever finds it finds the others; without it they are waste.
 
     Raises:
-        TrainingError: a file is missing, or not the one that ``model.json`` names; nothing of it is in the store.
+        TrainingError: a file is missing, or not the one that ``model.json`` names, or the version has towers or an
+            entangled backbone; nothing of it is in the store.
         StoreError: the store cannot be written.
     """
     about = _read(folder, "model.json")
     named = _named(about, folder)
+    described = json.loads(about)
+    if described["towers"] or described["provenance"].get("backbone") != Provenance.PUBLIC:
+        raise TrainingError(
+            f"The model in {folder} has networks that revocable rows shaped; their files hold the statistics' salt.",
+            remedy="keep it where it is; only versions with a public backbone and no towers go into a store",
+        )
     files = {name: _read(folder, name) for name in PUBLIC}
     if wrong := sorted(name for name, data in files.items() if sha256_hex(data) != named[name]):
         raise TrainingError(
@@ -104,7 +113,7 @@ def open_featurizer(where: str | Path, **options: Any) -> Featurizer:
     """
     url, _, address = str(where).rpartition("/")
     if "://" not in url and not ADDRESS.fullmatch(address):
-        return load_featurizer(Path(where))
+        return load_model(Path(where)).featurizer
     with tempfile.TemporaryDirectory(prefix="mbd-model-") as scratch:
         folder = Path(scratch) / "model"
         fetch_model(address, open_store(url, writable=False, **options), folder, parts=CONSTANTS)

@@ -22,4 +22,7 @@ LATTICE = {
     "statistics": Provenance.STATISTICS.value,
     "heads": Provenance.STATISTICS.value,
 }
-"""The parts of a lattice model: each stands for all tensors of one of its files."""
+"""The parts of a lattice model over a public backbone: each stands for all tensors of one of its files."""
+
+ENTANGLED = LATTICE | {"backbone": Provenance.ENTANGLED.value, "constants": Provenance.ENTANGLED.value}
+"""The same over a backbone that everybody's rows shaped: constants of its embeddings are of its provenance."""

@@ -42,11 +42,14 @@ class PenaltyRule:
         step: penalties a decade, 4 or 2.
         ratio: an embedding's penalty over the smallest of its channels; None takes the one of `RATIOS` that is best on
             public validation people.
+        tolerance: a channel takes the smallest penalty whose error is at most this fraction above the least: heads are
+            fitted on more rows than penalties are chosen on, and more rows need less shrinking.
     """
 
     raw: Literal["own", "shared", "patterns"] = "own"
     step: Literal[4, 2] = 4
     ratio: float | None = 10.0
+    tolerance: float = 0.0
 
 
 class PublicErrors:
@@ -115,8 +118,8 @@ class PublicErrors:
             "patterns": self.featurizer.layout.patterns,
         }[rule.raw]
         stride = 4 // rule.step
-        error = sum(self.raw(pattern) / self.raw(pattern).min() for pattern in judges)
-        return float(PENALTIES[::stride][int(np.argmin(np.asarray(error)[::stride]))])
+        error = np.asarray(sum(self.raw(pattern) / self.raw(pattern).min() for pattern in judges))[::stride]
+        return float(PENALTIES[::stride][int(np.argmax(error <= error.min() * (1 + rule.tolerance)))])
 
     def _validation_error(self, featurizer: Featurizer) -> float:
         """Squared error on public validation people over their spread, summed over the patterns that they have."""

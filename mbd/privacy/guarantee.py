@@ -3,11 +3,12 @@
 Source: docs/guarantees.md, "Three classes".
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from mbd.privacy.gaussian import compose
+from mbd.privacy.accounting import Run, joint_epsilon
+from mbd.privacy.gaussian import compose, epsilon_of
 
 
 @dataclass(frozen=True)
@@ -23,17 +24,34 @@ class Exact:
 
 
 @dataclass(frozen=True)
-class Certified:
-    """Indistinguishable from the comparator's release, in both directions, with the trade-off of mu-GDP.
+class Departed:
+    """A tower that was trained with differential privacy, and that people have left since.
 
     Attributes:
-        mu: of everything that this deletion released.
+        tower: its name.
+        run: how it was trained.
+        subjects: how many people left.
+    """
+
+    tower: str
+    run: Run
+    subjects: int
+
+
+@dataclass(frozen=True)
+class Certified:
+    """Indistinguishable from the comparator's release, in both directions: mu-GDP, and private towers beside it.
+
+    Attributes:
+        mu: of all Gaussian releases of this deletion; 0 where all of them are exact.
         assumptions: what the bound rests on, by name.
+        departed: private towers that still remember people who left, by what their accountant allows.
     """
 
     name: ClassVar = "certified"
     mu: float
     assumptions: tuple[str, ...]
+    departed: tuple[Departed, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,6 +84,19 @@ def weakest(guarantees: Iterable[Guarantee]) -> Guarantee:
     certified = [part for part in parts if isinstance(part, Certified)]
     if certified:
         assumptions = dict.fromkeys(name for part in certified for name in part.assumptions)
-        return Certified(compose(part.mu for part in certified), tuple(assumptions))
+        departed = dict.fromkeys(tower for part in certified for tower in part.departed)
+        return Certified(compose(part.mu for part in certified), tuple(assumptions), tuple(departed))
     equalities = dict.fromkeys(text for part in parts if isinstance(part, Exact) for text in part.equalities)
     return Exact(tuple(equalities))
+
+
+def epsilon_at(delta: float, mus: Iterable[float], departed: Sequence[Departed] = ()) -> float:
+    """The epsilon at ``delta`` of Gaussian releases with these mu together, and of towers that people left.
+
+    Raises:
+        PrivacyError: no finite epsilon holds at this delta.
+    """
+    mu = compose(mus)
+    if not departed:
+        return epsilon_of(mu, delta)
+    return joint_epsilon([(tower.run, tower.subjects) for tower in departed], delta, mu=mu)

@@ -6,20 +6,29 @@ transaction, while its bundle needs a checkpoint, which is signed after that com
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
 
 from mbd.errors import RecordsError
 from mbd.records import models, tables
+from mbd.records.suppression import EVERYONE, Channel
+
+
+class CertificateKind(StrEnum):
+    """What a certificate says of its version: that a deletion made it, or that it holds nothing of the request."""
+
+    DELETION = "deletion"
+    ABSENCE = "absence"
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """The proof of one deletion on one model line.
+    """The answer to one request on one model line.
 
     Attributes:
-        version: the version that the deletion made.
+        version: the version that the deletion made, or from which the channels are absent.
         leaf_index: where the log has it.
         dsse_digest: what the log has of it (hex).
         envelope: the signed DSSE envelope (JSON).
@@ -35,6 +44,7 @@ class Certificate:
     envelope: str
     created_at: datetime
     bundle: str | None = None
+    kind: CertificateKind = CertificateKind.DELETION
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,7 @@ def issue(connection: Connection, certificate: Certificate) -> Certificate:
             envelope=certificate.envelope,
             bundle=certificate.bundle,
             created_at=certificate.created_at,
+            kind=certificate.kind.value,
         )
     )
     return get(connection, certificate.id)
@@ -114,7 +125,24 @@ def all_certificates(connection: Connection) -> tuple[Certificate, ...]:
 def of_version(connection: Connection, line: str, version: int) -> tuple[Certificate, ...]:
     """The certificates of all revocations that one version carried out, in the log's order."""
     at = tables.certificate.c
-    return _select(connection, at.model_line == line, at.version == version)
+    made = at.kind == CertificateKind.DELETION.value
+    return _select(connection, at.model_line == line, at.version == version, made)
+
+
+def absences_of(connection: Connection, channel: Channel) -> tuple[Certificate, ...]:
+    """The certificates of absence of all requests that name a channel, of its subject or of everyone, as logged."""
+    query = (
+        select(tables.certificate, tables.revocation.c.scope)
+        .join(tables.revocation, tables.revocation.c.id == tables.certificate.c.revocation_id)
+        .where(tables.certificate.c.kind == CertificateKind.ABSENCE.value)
+        .order_by(tables.certificate.c.leaf_index)
+    )
+    wanted = {channel, Channel(EVERYONE, channel.modality)}
+    return tuple(
+        _certificate(row)
+        for row in connection.execute(query)
+        if wanted & {Channel(named["subject_key"], named["modality"]) for named in row.scope}
+    )
 
 
 def incomplete(connection: Connection) -> tuple[Certificate, ...]:
@@ -157,4 +185,5 @@ def _certificate(row: Row[Any]) -> Certificate:
         envelope=row.envelope,
         created_at=row.created_at,
         bundle=row.bundle,
+        kind=CertificateKind(row.kind),
     )

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import CTE, Connection, Select, and_, exists, insert, or_, select
 
 from mbd.records import tables
+from mbd.records.certificates import CertificateKind
 from mbd.records.lineage import Kind, Role
 from mbd.records.models import VersionState
 from mbd.records.suppression import EVERYONE, Channel
@@ -81,7 +82,11 @@ def models_exposed_to(connection: Connection, channel: Channel) -> tuple[Exposed
         .add_columns(request.c.scope)
         .outerjoin(
             certificate,
-            and_(certificate.c.model_line == version.c.line, certificate.c.version == version.c.version),
+            and_(
+                certificate.c.model_line == version.c.line,
+                certificate.c.version == version.c.version,
+                certificate.c.kind == CertificateKind.DELETION.value,
+            ),
         )
         .outerjoin(request, request.c.id == certificate.c.revocation_id)
         .where(version.c.line.in_(select(version.c.line).where(saw)))

@@ -215,8 +215,9 @@ release = Table(
 
 # --- Evidence ---------------------------------------------------------------------------------------------------
 
-# The signed proof of one deletion on one model line. The signed envelope is stored with its leaf in one transaction;
-# the bundle needs a checkpoint, which is signed after that commit.
+# The signed answer to one request on one model line: that `version` was made without the channels (a deletion), or
+# that it does not hold them (an absence). The signed envelope is stored with its leaf in one transaction; the bundle
+# needs a checkpoint, which is signed after that commit.
 certificate = Table(
     "certificate",
     metadata,
@@ -229,6 +230,8 @@ certificate = Table(
     Column("envelope", Text, nullable=False),
     Column("bundle", Text),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("kind", Text, nullable=False, server_default="deletion"),
+    CheckConstraint("kind IN ('deletion', 'absence')", name="kind"),
     UniqueConstraint("revocation_id", "model_line"),
     ForeignKeyConstraint(["model_line", "version"], ["model_version.line", "model_version.version"]),
     Index("ix_certificate_model_line_version", "model_line", "version"),

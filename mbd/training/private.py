@@ -17,16 +17,18 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from torch import Tensor, nn
 
+from mbd.backbones.tower import Tower
 from mbd.backbones.weights import weights_digest
 from mbd.cohort.batch import Batch, make_batch
 from mbd.cohort.cohort import Cohort, Partition, Split
 from mbd.errors import ExactnessError, TrainingError
-from mbd.hashing import arrays_digest, canonical_json, json_digest, sha256_hex
-from mbd.privacy.accounting import ACCOUNTANT, Run, epsilon_of
+from mbd.hashing import arrays_digest, canonical_json, sha256_hex
+from mbd.privacy.accounting import ACCOUNTANT, epsilon_of
 from mbd.privacy.noise import ALGORITHM, NoiseSource
 from mbd.training.data import data_digest
 from mbd.training.loop import own_randomness, versions
-from mbd.training.tower import HeadedTower, Tower, TowerRecipe, only_channel, train_headed
+from mbd.training.tower import HeadedTower, only_channel, train_headed
+from mbd.training.tower_recipe import PrivateRecipe
 
 FORMAT = "mbd-private-tower-transcript/1"
 UNIT = "subject: gradient of the mean loss over all rows of the subject, clipped"
@@ -34,57 +36,6 @@ UNIT = "subject: gradient of the mean loss over all rows of the subject, clipped
 FloatArray = NDArray[np.float64]
 
 _GRID_BITS_BELOW_NOISE = 28
-
-
-@dataclass(frozen=True)
-class PrivateRecipe:
-    """Everything that shapes a private tower, except rows, seed and secret. All of it is public, and fixed beforehand.
-
-    Attributes:
-        start: the network, and its ordinary training on public rows that the private steps go on from (dropout is off
-            in private steps: its masks would depend on who else is in the step).
-        rate: q, the probability that a subject is in a step.
-        noise_multiplier: sigma, the noise's standard deviation over ``clip``.
-        steps: T.
-        subjects: the public number that, times ``rate``, a step's sum is divided by. Fix it by design (a nominal size
-            of the cohort); the comparator keeps it, whoever left.
-        learning_rate: of plain gradient descent.
-        clip: C, the L2 norm that one person's gradient is clipped to.
-        momentum: of the same.
-        delta: that the transcript states epsilon at.
-    """
-
-    start: TowerRecipe
-    rate: float
-    noise_multiplier: float
-    steps: int
-    subjects: int
-    learning_rate: float
-    clip: float = 1.0
-    momentum: float = 0.9
-    delta: float = 1e-9
-
-    def __post_init__(self) -> None:
-        _ = self.run  # refuses an impossible rate, noise or number of steps
-        if self.subjects < 1 or not 0 < self.clip < math.inf or self.learning_rate <= 0 or not 0 <= self.momentum < 1:
-            raise TrainingError(
-                "A private recipe needs a positive number of subjects, norm and learning rate, and a momentum below 1.",
-                remedy="see the attributes of PrivateRecipe",
-            )
-
-    @property
-    def run(self) -> Run:
-        """What the accountant has to know."""
-        return Run(self.rate, self.noise_multiplier, self.steps)
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return asdict(self)
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 (hex) of the recipe's canonical JSON."""
-        return json_digest(self.to_json())
 
 
 @dataclass(frozen=True)

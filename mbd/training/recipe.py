@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from mbd.cohort.cohort import Partition
 from mbd.errors import TrainingError
 from mbd.hashing import json_digest
+from mbd.training.tower_recipe import PrivateRecipe, ShardedRecipe, TowerRecipe
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train a backbone.
+    """How to train a model line's networks: a backbone, and towers beside it if there are any.
 
     Attributes:
         backbone: its name in the zoo.
@@ -22,6 +24,10 @@ class Recipe:
         gradient_norm: gradients are clipped to this L2 norm.
         patience: stop after so many epochs without a better validation loss.
         threads: torch threads while training; sums split differently give other last bits, so it belongs here.
+        trains_on: whose rows shape the backbone: ``public`` people's, who cannot withdraw, or ``everyone``'s. The
+            latter entangles it: a withdrawal then means training it again, or one of the weaker ways.
+        sharded: towers that see revocable people, one for each of their shards; at most one entry a modality.
+        private: towers that see revocable people by differentially private training; at most one entry a modality.
     """
 
     backbone: str = "mbd"
@@ -33,6 +39,9 @@ class Recipe:
     gradient_norm: float = 1.0
     patience: int = 15
     threads: int = 1
+    trains_on: Literal["public", "everyone"] = "public"
+    sharded: tuple[ShardedRecipe, ...] = ()
+    private: tuple[PrivateRecipe, ...] = ()
 
     def __post_init__(self) -> None:
         counts = {name: getattr(self, name) for name in ("epochs", "batch_size", "patience", "threads")}
@@ -46,10 +55,46 @@ class Recipe:
                 "A recipe needs a learning rate and a gradient norm above 0, and no negative weight decay.",
                 remedy="compare with the recipes in mbd/training/recipes.py",
             )
+        for kind, towers in (("sharded", self.sharded), ("private", self.private)):
+            if len({tower.modality for tower in towers}) < len(towers):
+                raise TrainingError(
+                    f"A recipe has two {kind} entries for one modality.", remedy=f"keep one {kind} entry a modality"
+                )
+        if self.trains_on == "everyone" and (self.sharded or self.private):
+            raise TrainingError(
+                "Towers beside a backbone that everybody shaped would forget, and the backbone would not.",
+                remedy='leave the towers out, or let the backbone train on "public" rows',
+            )
+
+    @property
+    def partitions(self) -> tuple[Partition, ...]:
+        """Whose training rows shape the backbone."""
+        return (Partition.PUBLIC,) if self.trains_on == "public" else tuple(Partition)
+
+    @property
+    def sees_revocable(self) -> bool:
+        """Whether some network is trained on revocable rows."""
+        return self.trains_on == "everyone" or bool(self.towers)
+
+    @property
+    def towers(self) -> tuple[ShardedRecipe | PrivateRecipe, ...]:
+        """All entries for towers."""
+        return (*self.sharded, *self.private)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
-        return asdict(self) | {"options": dict(self.options)}
+        towers = {
+            "sharded": [asdict(each) for each in self.sharded],
+            "private": [asdict(each) for each in self.private],
+        }
+        return asdict(self) | {"options": dict(self.options)} | towers
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Recipe":
+        """The inverse of `to_json`."""
+        sharded = tuple(ShardedRecipe(**(each | {"tower": TowerRecipe(**each["tower"])})) for each in value["sharded"])
+        private = tuple(PrivateRecipe(**(each | {"start": TowerRecipe(**each["start"])})) for each in value["private"])
+        return cls(**(dict(value) | {"sharded": sharded, "private": private}))
 
     @property
     def digest(self) -> str:

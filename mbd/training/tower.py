@@ -1,101 +1,22 @@
-"""A small network for one modality: its features in, an embedding out. It knows no other channel and no lattice.
+"""Ordinary training of a unimodal tower. It knows no other channel and no lattice.
 
 While it trains, a linear head predicts the label from the embedding; the head is thrown away. Constants of
-standardisation come from public rows alone. Legend: B rows, E embedding width, K outputs.
+standardisation come from public rows alone. Legend: B rows, K outputs.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mbd.backbones.base import ChannelShape, Interface
-from mbd.backbones.mbd import Encoder, MbdOptions
-from mbd.backbones.standardiser import Standardiser
+from mbd.backbones.base import Interface
+from mbd.backbones.tower import Tower, TowerShape
 from mbd.cohort.batch import Batch, make_batch
 from mbd.cohort.cohort import Cohort
-from mbd.cohort.modality import Modality, parse_modality
+from mbd.cohort.modality import parse_modality
 from mbd.errors import TrainingError
-from mbd.hashing import json_digest
 from mbd.training.loop import derived_seed, own_randomness
-
-_COLUMN = {modality: column for column, modality in enumerate(Modality)}
-
-
-@dataclass(frozen=True)
-class TowerRecipe:
-    """Everything that shapes a tower and its ordinary training, except rows and seed.
-
-    Attributes:
-        modality: the one channel that it sees.
-        width: E.
-        dropout: after the hidden layer, in ordinary training.
-        input_dropout: on standardised features, in ordinary training.
-        epochs: passes over the rows; 0 leaves the initial weights.
-        batch_size: rows a step.
-        learning_rate: of AdamW; it falls to zero along a half cosine.
-        weight_decay: of AdamW.
-        gradient_norm: gradients are clipped to this L2 norm.
-        threads: torch threads while training.
-    """
-
-    modality: str
-    width: int = 32
-    dropout: float = 0.3
-    input_dropout: float = 0.5
-    epochs: int = 20
-    batch_size: int = 32
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.1
-    gradient_norm: float = 1.0
-    threads: int = 1
-
-    def __post_init__(self) -> None:
-        parse_modality(self.modality)
-        counts = {name: getattr(self, name) for name in ("width", "batch_size", "threads")}
-        if bad := sorted(name for name, count in counts.items() if count < 1):
-            raise TrainingError(
-                f"A tower's recipe needs at least one of each of: {', '.join(bad)}.",
-                remedy="give positive whole numbers",
-            )
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return asdict(self)
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 (hex) of the recipe's canonical JSON."""
-        return json_digest(self.to_json())
-
-
-class Tower(nn.Module):
-    """Features of one modality -> embedding. Rows do not mix, and no other channel is read.
-
-    Args:
-        modality: the channel.
-        shape: its numbers a frame, and whether it has frames.
-        outputs: K; the constants that standardise labels travel with the tower.
-        recipe: its width and dropout.
-    """
-
-    def __init__(self, modality: Modality, shape: ChannelShape, outputs: int, recipe: TowerRecipe) -> None:
-        super().__init__()
-        self.modality = modality
-        self.embedding_dim = recipe.width
-        self.standardiser = Standardiser({modality: shape.dim}, outputs)
-        options = MbdOptions(width=recipe.width, dropout=recipe.dropout, input_dropout=recipe.input_dropout)
-        self.encoder = Encoder(shape.dim, sequence=shape.sequence, options=options)
-
-    def forward(self, batch: Batch) -> Tensor:
-        """The embedding [B,E]; zeros in rows that lack the channel."""
-        present_B = batch.present[:, _COLUMN[self.modality]]
-        observed_BT = batch.valid[self.modality] & present_B[:, None]
-        features_BTF = self.standardiser.features(self.modality, batch.features[self.modality], observed_BT)
-        embedding_BE: Tensor = torch.where(present_B[:, None], self.encoder(features_BTF, observed_BT), 0.0)
-        return embedding_BE
+from mbd.training.tower_recipe import TowerRecipe
 
 
 class HeadedTower(nn.Module):
@@ -143,7 +64,15 @@ def train_headed(recipe: TowerRecipe, rows: Cohort, seed: int, *, public: Cohort
         torch.manual_seed(derived_seed(seed, f"tower weights {recipe.modality}"))
         modality = parse_modality(recipe.modality)
         interface = Interface.of(constants)
-        tower = Tower(modality, interface.channels[modality], interface.outputs, recipe)
+        shape = TowerShape(
+            modality=modality,
+            channel=interface.channels[modality],
+            outputs=interface.outputs,
+            width=recipe.width,
+            dropout=recipe.dropout,
+            input_dropout=recipe.input_dropout,
+        )
+        tower = Tower(shape)
         tower.standardiser.fit(constants)
         headed = HeadedTower(tower, interface.outputs)
         _optimise(headed, training, recipe, seed)

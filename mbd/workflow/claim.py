@@ -3,11 +3,12 @@
 It decides nothing: the guarantee comes from the mechanism, the digests from the files, the proofs from the manifest.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, Literal
 
 from certs import statement as wire
 from mbd import __version__
@@ -19,18 +20,19 @@ from mbd.hashing import file_digest, json_digest
 from mbd.lattice.model import LatticeModel, Saved, environment_digest
 from mbd.lattice.release import ReleasePolicy, sensitivity
 from mbd.lattice.statistics import LABEL_BITS
-from mbd.privacy.gaussian import compose, epsilon_of
-from mbd.privacy.guarantee import Certified, Empirical, Exact
+from mbd.privacy.accounting import ACCOUNTANT
+from mbd.privacy.gaussian import compose
+from mbd.privacy.guarantee import Certified, Departed, Empirical, Exact, epsilon_at
 from mbd.privacy.noise import ALGORITHM
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a model line comes from.
+    """How the backbone of a version was made.
 
     Attributes:
         recipe_digest: of the training recipe.
-        transcript_digest: of the training run's record.
+        transcript_digest: of the record of what made it: a training run, or what a deletion did to it.
     """
 
     recipe_digest: str
@@ -123,13 +125,13 @@ def deletion_statement(
             model_digest=after.saved.digest,
             parent_digest=before.saved.digest,
             backbone_digest=after.saved.digests["backbone.safetensors"],
-            backbone_provenance="public",
+            backbone_provenance=_backbone_provenance(after.model),
             transcript_digest=provenance.transcript_digest,
         ),
-        before=_artifacts(before.saved),
+        before=wire_artifacts(before.saved),
         dataset=wire.Dataset(
-            manifest_before=_manifest(before.manifest),
-            manifest_after=_manifest(after.manifest),
+            manifest_before=wire_manifest(before.manifest),
+            manifest_after=wire_manifest(after.manifest),
             absence=tuple(
                 wire.AbsenceProof.model_validate(after.manifest.absence(subject, modality))
                 for subject, modality in sorted(absent)
@@ -145,14 +147,14 @@ def deletion_statement(
             bound="2^53",
             untouched=_untouched(absent, outcome),
         ),
-        procedure=_procedure(outcome, provenance, noise),
+        procedure=_procedure(outcome, before.model, provenance, noise),
         guarantee=_guarantee(outcome, before.model.policy, spent),
         not_covered=not_covered(before.cohort, request.pairs),
         audit=None,
         supersedes=None,
         deleted_at=deleted_at,
     )
-    return wire.deletion_statement(_artifacts(after.saved), predicate)
+    return wire.deletion_statement(wire_artifacts(after.saved), predicate)
 
 
 def batch_digest(digests: Iterable[str]) -> str:
@@ -163,14 +165,19 @@ def batch_digest(digests: Iterable[str]) -> str:
 
 def not_covered(cohort: Cohort, pairs: frozenset[Pair]) -> tuple[str, ...]:
     """What this certificate does not speak of, in sentences for the person concerned."""
-    withdrawn = {modality for _, modality in cohort.closure(pairs)}
-    sentences = [
+    return (
         "Copies of earlier releases that someone kept: comparing an old and a new release can reveal removed rows.",
         "Predictions that were served before the deletion.",
         "Copies of the data outside of this service.",
         "Other model lines: each one's certificates count its own releases, and both together reveal more than one.",
-    ]
-    sentences += [
+        *kept_by_policy(cohort, pairs),
+    )
+
+
+def kept_by_policy(cohort: Cohort, pairs: frozenset[Pair]) -> tuple[str, ...]:
+    """What a cohort's policy keeps although it was made from what is withdrawn: derived channels, and labels."""
+    withdrawn = {modality for _, modality in cohort.closure(pairs)}
+    sentences = [
         f"The {modality.value} channel: it was derived from {' and '.join(sorted(sources))}, "
         "and the cohort's policy declares it independently consented."
         for modality, channel in cohort.channels.items()
@@ -223,7 +230,11 @@ def _untouched(absent: frozenset[Pair], outcome: Outcome) -> tuple[wire.Modality
     return tuple(m.value for m in in_order(modality for _, modality in absent) if frozenset([m]) not in touched)
 
 
-def _procedure(outcome: Outcome, provenance: Provenance, noise: Noise) -> wire.Procedure:
+def _backbone_provenance(model: LatticeModel) -> Literal["public", "entangled"]:
+    return "public" if model.provenance["backbone"] == "public" else "entangled"
+
+
+def _procedure(outcome: Outcome, before: LatticeModel, provenance: Provenance, noise: Noise) -> wire.Procedure:
     model = outcome.model
     delta_2 = sensitivity(model.layout, model.policy)
     updated = []
@@ -252,6 +263,15 @@ def _procedure(outcome: Outcome, provenance: Provenance, noise: Noise) -> wire.P
             "updated": tuple(updated),
             "unchanged": tuple(pattern_name(pattern) for pattern in outcome.unchanged),
             "dropped": tuple(pattern_name(pattern) for pattern in outcome.dropped),
+            "towers": tuple(
+                {
+                    "name": name,
+                    "provenance": origin.provenance.value,
+                    "action": "kept" if name in model.origins else "dropped",
+                }
+                for name, origin in before.origins.items()
+            ),
+            "fine_tuning": _fine_tuning(outcome),
             "noise": wire.NoiseSource(algorithm=ALGORITHM, commitment=noise.commitment, log_index=noise.log_index)
             if updated
             else None,
@@ -259,33 +279,60 @@ def _procedure(outcome: Outcome, provenance: Provenance, noise: Noise) -> wire.P
     )
 
 
+def _fine_tuning(outcome: Outcome) -> wire.FineTuning | None:
+    if outcome.mechanism != "noisy-fine-tuning":
+        return None
+    assert outcome.report is not None, "noisy fine-tuning has an account"
+    return wire.FineTuning.model_validate({name: outcome.report[name] for name in wire.FineTuning.model_fields})
+
+
 def _guarantee(outcome: Outcome, policy: ReleasePolicy, spent: Sequence[float]) -> wire.Guarantee:
     match outcome.guarantee:
         case Exact(equalities):
             return wire.Exact(equalities=equalities)
-        case Certified(mu, assumptions):
+        case Certified(mu, assumptions, departed):
             series = (*spent, mu)
             return wire.Certified(
                 mu=mu,
-                curve=_curve(mu, policy),
+                departed=tuple(
+                    wire.Departed.model_validate(
+                        {"tower": each.tower, **asdict(each.run), "subjects": each.subjects, "accountant": ACCOUNTANT}
+                    )
+                    for each in departed
+                ),
+                curve=(_point(mu, departed, policy),),
                 mu_series=series,
                 mu_total=compose(series),
-                total_curve=_curve(compose(series), policy),
+                total_curve=(_point(compose(series), departed, policy),),
                 assumptions=assumptions,
             )
-        case Empirical():
-            raise AssertionError("no lattice mechanism is empirical")
+        case Empirical(report):
+            return wire.Empirical(report=wire.AttackReport(measurements=_measurements(report)))
 
 
-def _curve(mu: float, policy: ReleasePolicy) -> tuple[wire.CurvePoint, ...]:
-    return (wire.CurvePoint(epsilon=epsilon_of(mu, policy.delta), delta=policy.delta),)
+def _measurements(report: Mapping[str, Any]) -> tuple[wire.Measurement, ...]:
+    """How well the withdrawn modality is still made up from the others, before and after: an interval over rows."""
+    return tuple(
+        wire.Measurement(
+            attack=f"reconstruction-of-{modality}-{when}", statistic="mean-squared-error", low=low, high=high
+        )
+        for modality, found in report["modalities"].items()
+        for when in ("before", "after")
+        for low, high in (found[f"reconstruction_{when}_interval"],)
+    )
 
 
-def _manifest(manifest: Manifest) -> wire.Manifest:
+def _point(mu: float, departed: Sequence[Departed], policy: ReleasePolicy) -> wire.CurvePoint:
+    return wire.CurvePoint(epsilon=epsilon_at(policy.delta, [mu], departed), delta=policy.delta)
+
+
+def wire_manifest(manifest: Manifest) -> wire.Manifest:
+    """A manifest as certificates name it."""
     return wire.Manifest(root=manifest.root, leaves=len(manifest.leaves), rows=manifest.rows)
 
 
-def _artifacts(saved: Saved) -> tuple[wire.Artifact, ...]:
+def wire_artifacts(saved: Saved) -> tuple[wire.Artifact, ...]:
+    """A model's files as certificates name them, by name."""
     return tuple(
         wire.Artifact(name=name, digest=wire.DigestSet(sha256=digest)) for name, digest in sorted(saved.digests.items())
     )

@@ -1,79 +1,160 @@
-"""What may be asked, and putting it on record: nothing is filed that no deletion can carry out.
+"""What may be asked, and putting it on record: nothing is filed that cannot be answered.
 
-A request and the suppression of its channels are one transaction. Carrying it out is `mbd.workflow.revocation`.
+The answer is a deletion; or, where a live line holds nothing of the request and the policy asks for it, a certificate
+of absence. A request, the suppression of its channels and its certificates of absence are one transaction. Carrying out
+deletions is `mbd.workflow.revocation`.
 """
 
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 
 from mbd.cohort import folder
-from mbd.cohort.cohort import EVERYONE, Cohort, Pair
+from mbd.cohort.cohort import EVERYONE, Cohort, Pair, Partition
 from mbd.cohort.modality import Modality, in_order
+from mbd.cohort.validation import is_plain_name
 from mbd.deletion import lattice
-from mbd.errors import NothingToDeleteError, SettingsError, UnknownSubjectError
+from mbd.errors import DeletionError, NothingToDeleteError, SettingsError, UnknownSubjectError
 from mbd.hashing import json_digest
 from mbd.records import models, requests
 from mbd.records.database import begin_locked, begin_snapshot
 from mbd.records.models import ModelVersion
 from mbd.records.requests import Revocation, State
 from mbd.records.suppression import Channel, suppress
+from mbd.workflow.absence import Absence, certify_absence, prove_absences
 from mbd.workflow.live import load_live_model
-from mbd.workflow.system import System
+from mbd.workflow.system import System, refuse_rollback
 
 _REGIME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 
 
 def require_possible(system: System, wanted: Sequence[frozenset[Pair]], regime: str) -> None:
-    """Refuse what no deletion can carry out, before anything is filed or suppressed.
+    """Refuse what cannot be answered, before anything is filed or suppressed.
 
-    Every pair of every request must touch some live line's cohort, and every line must keep a modality.
+    Every pair of every request must touch some live line's cohort, unless the policy certifies absence; and every line
+    must keep a modality.
     """
     if not _REGIME.fullmatch(regime):
         raise SettingsError(
             f"'{regime}' cannot stand in a certificate as a regime.", remedy="use a short name, such as gdpr or bipa"
         )
     live = live_cohorts(system)
-    pairs = frozenset[Pair]().union(*wanted)
-    for pair in sorted(pairs):
-        complaints = [complaint(cohort, pair) for _, cohort in live]
-        if all(complaints):
-            telling = [c for c in complaints if isinstance(c, NothingToDeleteError)]
-            raise next((c for c in (*telling, *complaints) if c is not None), _no_lines(system))
+    if not live:
+        raise UnknownSubjectError(
+            f"There is no model line in {system.home}, so nobody can be deleted from one.",
+            remedy="train one with `mbd train`",
+        )
+    cohorts = [cohort for _, cohort in live]
+    for pairs in wanted:
+        if system.settings.certify_absence:
+            _require_certifiable(cohorts, pairs)
+        else:
+            _require_held(cohorts, pairs)
+    of_everyone = {pair for pairs in wanted for pair in pairs if pair[0] == EVERYONE}
     for version, cohort in live:
-        everyone = frozenset(modality for subject, modality in cohort.closure(pairs) if subject == EVERYONE)
-        if everyone:
-            lattice.drop_for_everyone(load_live_model(system, version), everyone)
+        mine = [pair for pair in of_everyone if complaint(cohort, pair) is None]
+        if mine:
+            fallen = frozenset(modality for _, modality in cohort.closure(mine))
+            lattice.drop_for_everyone(load_live_model(system, version), fallen)
 
 
-def file_revocations(system: System, wanted: Sequence[frozenset[Pair]], regime: str) -> list[Revocation]:
-    """Record the requests and suppress their channels, and those that fall with them, at once and together."""
+def _require_held(cohorts: Sequence[Cohort], pairs: frozenset[Pair]) -> None:
+    """Each pair is held by some live line."""
+    for pair in sorted(pairs):
+        complaints = [found for cohort in cohorts if (found := complaint(cohort, pair))]
+        if len(complaints) == len(cohorts):
+            raise next((c for c in complaints if isinstance(c, NothingToDeleteError)), complaints[0])
+
+
+def _require_certifiable(cohorts: Sequence[Cohort], pairs: frozenset[Pair]) -> None:
+    """Absence proves something of each person: the name can be somebody's, nobody is public, and no one is left out.
+
+    A line that holds a part of a request answers it with the certificate of a deletion, which speaks of those alone
+    from whom something was deleted. So a person whom no line knows asks for themselves.
+    """
+    subjects = {subject for subject, _ in pairs}
+    for subject in sorted(subjects - {EVERYONE}):
+        if not is_plain_name(subject):
+            raise UnknownSubjectError(
+                f"{subject!r} can be nobody's name in a cohort, so that its absence would prove nothing.",
+                remedy="give the name as a cohort has it: printable, in Unicode form NFC, without spaces around it",
+            )
+        for cohort in cohorts:
+            if any(cohort.rows[i].partition is Partition.PUBLIC for i in cohort.rows_of.get(subject, ())):
+                _require_held([cohort], frozenset(pair for pair in pairs if pair[0] == subject))
+    held = {pair[0] for pair in pairs if any(complaint(cohort, pair) is None for cohort in cohorts)}
+    if held and subjects - held:
+        absent = ", ".join(f"'{subject}'" for subject in sorted(subjects - held))
+        raise DeletionError(
+            f"No live model holds these channels of {absent}, while it holds some of others in the same request.",
+            remedy="make it a request of its own; `mbd revoke --file` carries out many together",
+        )
+
+
+def file_revocations(
+    system: System,
+    wanted: Sequence[frozenset[Pair]],
+    regime: str,
+    on_step: Callable[[str], None] = lambda step: None,
+) -> list[Revocation]:
+    """Record the requests and suppress their channels, and those that fall with them, at once and together.
+
+    Where the policy certifies absence, each live line that holds nothing of a request gives it its certificate with it.
+    """
     now = system.clock()
-    cohorts = [cohort for _, cohort in live_cohorts(system)]
-    filed = []
+    live = live_cohorts(system)
+    cohorts = [cohort for _, cohort in live]
+    asked = {_new_revocation(system, pairs, regime, now): pairs for pairs in wanted}
+    absences = _absences(system, live, asked) if system.settings.certify_absence else []
+    # Crash point: until this transaction has committed, nothing was asked; after it, no step needs a plain name.
     with begin_locked(system.engine) as connection:
-        for pairs in wanted:
-            scope = tuple(sorted({channel_of(system, pair) for pair in pairs}))
+        refuse_rollback(system, connection)
+        for revocation, pairs in asked.items():
             fallen = {channel_of(system, pair) for pair in _fallen_everywhere(cohorts, pairs)}
-            text = {
-                "nonce": secrets.token_hex(16),
-                "regime": regime,
-                "requestedAt": now.isoformat(),
-                "scope": [[channel.subject_key, channel.modality] for channel in scope],
-            }
-            digest = json_digest(text)
-            revocation = Revocation(f"rev-{digest[:16]}", digest, regime, scope, now, State.APPROVED, now)
-            filed.append(requests.add(connection, revocation))
-            suppress(connection, {*scope, *fallen}, since=now, revocation_id=revocation.id)
-    return filed
+            requests.add(connection, revocation)
+            suppress(connection, {*revocation.scope, *fallen}, since=now, revocation_id=revocation.id)
+        if absences:
+            on_step("certifying absence")
+        for absence in absences:
+            certify_absence(system, connection, absence)
+    return list(asked)
+
+
+def _new_revocation(system: System, pairs: frozenset[Pair], regime: str, now: datetime) -> Revocation:
+    scope = tuple(sorted({channel_of(system, pair) for pair in pairs}))
+    text = {
+        "nonce": secrets.token_hex(16),
+        "regime": regime,
+        "requestedAt": now.isoformat(),
+        "scope": [[channel.subject_key, channel.modality] for channel in scope],
+    }
+    digest = json_digest(text)
+    return Revocation(f"rev-{digest[:16]}", digest, regime, scope, now, State.APPROVED, now)
+
+
+def _absences(
+    system: System, live: Sequence[tuple[ModelVersion, Cohort]], asked: Mapping[Revocation, frozenset[Pair]]
+) -> list[Absence]:
+    """Of each request and each live line that holds nothing of it."""
+    found = []
+    for version, cohort in live:
+        mine = {revocation: pairs for revocation, pairs in asked.items() if is_absent(cohort, pairs)}
+        if mine:
+            found += prove_absences(system, version, cohort, mine)
+    return found
 
 
 def channels_of(system: System, subject: str) -> tuple[Modality, ...]:
-    """The modalities that some live line's cohort holds of a person.
+    """The modalities that some live line's cohort holds of a person; all, where the policy certifies absence.
+
+    With that policy a request for everything tells nobody, in no certificate, which channels a person has elsewhere.
 
     Raises:
         UnknownSubjectError: no live line knows the person.
     """
+    if system.settings.certify_absence:
+        return tuple(Modality)
     live = live_cohorts(system)
     present = {m for _, cohort in live for m in cohort.modalities if complaint(cohort, (subject, m)) is None}
     if not present:
@@ -88,6 +169,11 @@ def live_cohorts(system: System) -> list[tuple[ModelVersion, Cohort]]:
     return [(version, folder.read(system.cohort_folder(version.line, version.version))) for version in versions]
 
 
+def is_absent(cohort: Cohort, pairs: frozenset[Pair]) -> bool:
+    """Whether a cohort holds nothing of a request."""
+    return all(complaint(cohort, pair) is not None for pair in pairs)
+
+
 def complaint(cohort: Cohort, pair: Pair) -> UnknownSubjectError | NothingToDeleteError | None:
     """Why a pair cannot be revoked from a cohort, or None."""
     try:
@@ -95,13 +181,6 @@ def complaint(cohort: Cohort, pair: Pair) -> UnknownSubjectError | NothingToDele
     except (UnknownSubjectError, NothingToDeleteError) as error:
         return error
     return None
-
-
-def _no_lines(system: System) -> UnknownSubjectError:
-    return UnknownSubjectError(
-        f"There is no model line in {system.home}, so nobody can be deleted from one.",
-        remedy="train one with `mbd train`",
-    )
 
 
 def _fallen_everywhere(cohorts: Sequence[Cohort], pairs: frozenset[Pair]) -> frozenset[Pair]:

@@ -1,17 +1,19 @@
 """The pen of the log: signs checkpoints after commits, bundles what was logged, and never signs a second history."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import Connection
 
 from certs import bundle as bundles
 from certs import checkpoint as checkpoints
-from certs import entry
+from certs import entry, rules
 from certs.checkpoint import Checkpoint as SignedHead
 from certs.dsse import Envelope, sign
 from certs.errors import Code
+from certs.payload import Statement, to_payload
 from certs.proof import TlogProof
-from certs.statement import NoiseCommitment, commitment_statement, to_payload
+from certs.statement import NoiseCommitment, commitment_statement
 from mbd.durable import write_durably
 from mbd.errors import LedgerError
 from mbd.privacy.noise import ALGORITHM
@@ -33,6 +35,17 @@ class Evidence:
 
     bundle: bytes
     proof: str
+
+
+def refuse_inconsistent(system: System, connection: Connection, statement: Statement, *, made_at: datetime) -> None:
+    """Never log what a verifier would refuse: a leaf is for ever. `made_at` may be ahead of a clock that was set back.
+
+    Raises:
+        CertificateError: the statement contradicts itself.
+    """
+    window = system.keyring.trusted.signer(system.keyring.certificate_key.hint).valid_for
+    at = max(system.clock(), made_at)
+    rules.check(statement, signer_window=window, leaf_index=ledger.head(connection).size, at=at)
 
 
 def append_envelope(connection: Connection, envelope: Envelope, keyring: Keyring) -> Appended:

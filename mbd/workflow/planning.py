@@ -7,7 +7,8 @@ from mbd.deletion import engine
 from mbd.deletion.engine import Plan
 from mbd.deletion.outcome import Revocation
 from mbd.records.database import begin_snapshot
-from mbd.workflow.filing import complaint, live_cohorts, require_possible
+from mbd.records.models import ModelVersion
+from mbd.workflow.filing import complaint, is_absent, live_cohorts, require_possible
 from mbd.workflow.live import load_live_model, spent_on
 from mbd.workflow.system import System
 
@@ -41,6 +42,14 @@ def plan_revocation(system: System, pairs: frozenset[Pair], *, regime: str = "gd
             continue
         with begin_snapshot(system.engine) as connection:
             spent = spent_on(connection, live.line)
-        plan = engine.plan(load_live_model(system, live), cohort, Revocation(mine, "plan"), spent=spent)
+        model, withdrawal = load_live_model(system, live), Revocation(mine, "plan")
+        plan = engine.plan(model, cohort, withdrawal, spent=spent, entangled=system.settings.entangled)
         plans.append(LinePlan(live.line, live.version, mine, plan))
     return plans
+
+
+def lines_without(system: System, pairs: frozenset[Pair]) -> list[ModelVersion]:
+    """The live versions whose absence of all these pairs would be certified: none, unless the policy asks for it."""
+    if not system.settings.certify_absence:
+        return []
+    return [live for live, cohort in live_cohorts(system) if is_absent(cohort, pairs)]

@@ -7,18 +7,18 @@ from hashlib import sha256
 from sqlalchemy import Connection
 
 from certs.dsse import Envelope
-from certs.statement import Certified, DeletionStatement
+from certs.statement import DeletionStatement
 from mbd.cohort.manifest import Manifest
 from mbd.lattice.model import LatticeModel, Saved
 from mbd.records import certificates, lineage, models
 from mbd.records import exposure as exposures
-from mbd.records.certificates import Certificate
+from mbd.records.certificates import Certificate, CertificateKind
 from mbd.records.ledger import Appended
 from mbd.records.lineage import Kind, Node, Role, node_id
 from mbd.records.models import ModelVersion
 from mbd.records.requests import Revocation
 from mbd.records.suppression import Channel
-from mbd.training.transcript import Transcript
+from mbd.workflow.claim import Provenance
 
 
 def register_line(
@@ -29,24 +29,29 @@ def register_line(
     manifest: Manifest,
     model: LatticeModel,
     saved: Saved,
-    transcript: Transcript,
+    made: Provenance,
+    public_digest: str,
     exposure: Mapping[Channel, int],
     public_exposure: Mapping[Channel, int],
     now: datetime,
 ) -> ModelVersion:
-    """A new line's version 1, with the cohort of that name, its public part, backbone and statistics."""
+    """A new line's version 1, with the rows that shaped the backbone, and the statistics it came from.
+
+    ``public_digest`` names the public rows, which shape a public backbone; an entangled one comes from all rows.
+    """
     backbone = saved.digests["backbone.safetensors"]
-    attributes = {"recipe_digest": transcript.recipe_digest, "transcript_digest": transcript.digest}
-    public = Node(Kind.PUBLIC_COHORT, transcript.data_digest, transcript.data_digest, f"{name}, public rows", now)
     whole = Node(Kind.COHORT, manifest.root, manifest.root, name, now, {"rows": manifest.rows})
-    network = Node(Kind.BACKBONE, backbone, backbone, f"{transcript.recipe['backbone']} of {line}", now, attributes)
     sums = Node(Kind.STATISTICS, model.commitment, model.commitment, f"statistics of {line}", now)
-    for node in (public, whole, network, sums):
+    for node in (whole, sums):
         lineage.add_node(connection, node)
-    lineage.add_edge(connection, network.id, public.id, Role.COMPUTED_FROM)
     lineage.add_edge(connection, sums.id, whole.id, Role.COMPUTED_FROM)
-    exposures.record_exposure(connection, public.id, public_exposure)
     exposures.record_exposure(connection, whole.id, exposure)
+    shaped_by = whole
+    if model.provenance["backbone"] == "public":
+        shaped_by = Node(Kind.PUBLIC_COHORT, public_digest, public_digest, f"{name}, public rows", now)
+        lineage.add_node(connection, shaped_by)
+        exposures.record_exposure(connection, shaped_by.id, public_exposure)
+    _add_backbone(connection, f"backbone of {line}", backbone, made=made, shaped_by=shaped_by.id, now=now)
     return models.register(
         connection,
         ModelVersion(
@@ -63,6 +68,56 @@ def register_line(
     )
 
 
+def _add_backbone(
+    connection: Connection, name: str, digest: str, *, made: Provenance, shaped_by: str, now: datetime
+) -> None:
+    attributes = {"recipe_digest": made.recipe_digest, "transcript_digest": made.transcript_digest}
+    network = Node(Kind.BACKBONE, digest, digest, name, now, attributes)
+    lineage.add_node(connection, network)
+    lineage.add_edge(connection, network.id, shaped_by, Role.COMPUTED_FROM)
+
+
+def register_towers(
+    connection: Connection,
+    *,
+    live: ModelVersion,
+    manifest: Manifest,
+    model: LatticeModel,
+    saved: Saved,
+    now: datetime,
+) -> ModelVersion:
+    """The version that towers came back with, live in its parent's place. Nobody's channels changed."""
+    line, number = live.line, live.version + 1
+    _add_statistics(connection, live, number, root=manifest.root, sums=model.commitment, now=now)
+    return models.register(
+        connection,
+        ModelVersion(
+            line=line,
+            version=number,
+            digest=saved.digest,
+            parent_version=live.version,
+            guarantee_class=None,
+            backbone=saved.digests["backbone.safetensors"],
+            statistics=model.commitment,
+            cohort=manifest.root,
+            created_at=now,
+        ),
+    )
+
+
+def _add_statistics(
+    connection: Connection, live: ModelVersion, number: int, *, root: str, sums: str, now: datetime
+) -> str:
+    """The cohort and the statistics of a line's next version; the cohort's node."""
+    cohort = Node(Kind.COHORT, root, root, f"cohort of {live.line}, version {number}", now)
+    statistics = Node(Kind.STATISTICS, sums, sums, f"statistics of {live.line}, version {number}", now)
+    for node in (cohort, statistics):
+        lineage.add_node(connection, node)
+    lineage.add_edge(connection, cohort.id, node_id(Kind.COHORT, live.cohort), Role.SUCCEEDS)
+    lineage.add_edge(connection, statistics.id, cohort.id, Role.COMPUTED_FROM)
+    return cohort.id
+
+
 def register_deletion(
     connection: Connection,
     *,
@@ -77,13 +132,12 @@ def register_deletion(
     predicate = statement.predicate
     now, line, number = predicate.deleted_at, live.line, predicate.lineage.version
     root, sums = predicate.dataset.manifest_after.root, predicate.statistics.digest_after
-    cohort = Node(Kind.COHORT, root, root, f"cohort of {line}, version {number}", now)
-    statistics = Node(Kind.STATISTICS, sums, sums, f"statistics of {line}, version {number}", now)
-    for node in (cohort, statistics):
-        lineage.add_node(connection, node)
-    lineage.add_edge(connection, cohort.id, node_id(Kind.COHORT, live.cohort), Role.SUCCEEDS)
-    lineage.add_edge(connection, statistics.id, cohort.id, Role.COMPUTED_FROM)
-    exposures.record_exposure(connection, cohort.id, dict.fromkeys(dropped, 0))
+    cohort = _add_statistics(connection, live, number, root=root, sums=sums, now=now)
+    exposures.record_exposure(connection, cohort, dict.fromkeys(dropped, 0))
+    if predicate.lineage.backbone_provenance == "entangled":
+        made = Provenance(predicate.procedure.recipe_digest, predicate.lineage.transcript_digest)
+        digest = predicate.lineage.backbone_digest
+        _add_backbone(connection, f"backbone of {line}", digest, made=made, shaped_by=cohort, now=now)
     version = models.register(
         connection,
         ModelVersion(
@@ -92,35 +146,84 @@ def register_deletion(
             digest=predicate.lineage.model_digest,
             parent_version=live.version,
             guarantee_class=predicate.guarantee.class_,
-            backbone=live.backbone,
+            backbone=predicate.lineage.backbone_digest,
             statistics=sums,
             cohort=root,
             created_at=now,
         ),
     )
-    if isinstance(predicate.guarantee, Certified):
+    if predicate.procedure.mechanism == "lattice-newton":
         charged: dict[str, float] = {head.head: head.mu for head in predicate.procedure.updated}
         models.record_releases(connection, line, number, charged)
-    dsse_digest = sha256(envelope.signed_bytes).hexdigest()
-    certificate = f"mdc-{dsse_digest[:16]}"
     act = f"{line}: {predicate.procedure.mechanism}"
     deletion = Node(Kind.DELETION, f"{revocation.id}/{line}", revocation.digest, act, now)
+    lineage.add_node(connection, deletion)
+    lineage.add_edge(connection, deletion.id, version.node, Role.ABOUT)
+    return _register_certificate(
+        connection,
+        revocation=revocation,
+        about=version,
+        kind=CertificateKind.DELETION,
+        subject=deletion.id,
+        envelope=envelope,
+        entry=entry,
+        now=now,
+    )
+
+
+def register_absence(
+    connection: Connection,
+    *,
+    revocation: Revocation,
+    live: ModelVersion,
+    envelope: Envelope,
+    entry: Appended,
+    checked_at: datetime,
+) -> Certificate:
+    """The certificate that a live version holds none of a request's channels; no new version, no charge."""
+    return _register_certificate(
+        connection,
+        revocation=revocation,
+        about=live,
+        kind=CertificateKind.ABSENCE,
+        subject=live.node,
+        envelope=envelope,
+        entry=entry,
+        now=checked_at,
+    )
+
+
+def _register_certificate(
+    connection: Connection,
+    *,
+    revocation: Revocation,
+    about: ModelVersion,
+    kind: CertificateKind,
+    subject: str,
+    envelope: Envelope,
+    entry: Appended,
+    now: datetime,
+) -> Certificate:
+    """A certificate about a version, and in the lineage its node, its subject's (by id) and its log entry's."""
+    dsse_digest = sha256(envelope.signed_bytes).hexdigest()
+    certificate = f"mdc-{dsse_digest[:16]}"
     proof = Node(Kind.CERTIFICATE, certificate, dsse_digest, certificate, now)
     leaf = Node(Kind.LEDGER_ENTRY, str(entry.index), entry.leaf_hash.hex(), f"entry {entry.index}", now)
-    for node in (deletion, proof, leaf):
+    for node in (proof, leaf):
         lineage.add_node(connection, node)
-    for child, parent in ((deletion.id, version.node), (proof.id, deletion.id), (leaf.id, proof.id)):
+    for child, parent in ((proof.id, subject), (leaf.id, proof.id)):
         lineage.add_edge(connection, child, parent, Role.ABOUT)
     return certificates.issue(
         connection,
         Certificate(
             id=certificate,
             revocation_id=revocation.id,
-            model_line=line,
-            version=number,
+            model_line=about.line,
+            version=about.version,
             leaf_index=entry.index,
             dsse_digest=dsse_digest,
             envelope=envelope.canonical().decode(),
             created_at=now,
+            kind=kind,
         ),
     )

@@ -5,10 +5,11 @@ tool; everyone else uses `certs.verification`. It changes nothing.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from certs.statement import DeletionStatement, ModalityDeletion
+from certs.absence_statement import AbsenceStatement
+from certs.statement import Artifact, CommitmentStatement, DeletionStatement, Manifest, ModalityDeletion
 from certs.verification import Verified, verify
 from mbd.cohort import folder
 from mbd.cohort.cohort import Cohort
@@ -60,6 +61,8 @@ class Replay:
 def replay(system: System, bundle: bytes, *, on_check: OnCheck = lambda name: None) -> Replay:
     """Verify a certificate, then recompute its manifest, statistics, residuals, sigma and noise from D'.
 
+    Of a certificate of absence: the manifest of the live version's rows, and that none of them has the channels.
+
     Raises:
         VerificationError: the certificate itself is invalid.
         DeletionError: it is not about the live version of one of this deployment's lines. Earlier versions cannot be
@@ -67,7 +70,7 @@ def replay(system: System, bundle: bytes, *, on_check: OnCheck = lambda name: No
     """
     verified = verify(bundle, system.keyring.trusted_root, at=system.clock())
     statement = verified.statement
-    if not isinstance(statement, DeletionStatement):
+    if isinstance(statement, CommitmentStatement):
         raise DeletionError(
             "This is a noise commitment, not the certificate of a deletion.", remedy="give a deletion's certificate"
         )
@@ -81,7 +84,8 @@ def replay(system: System, bundle: bytes, *, on_check: OnCheck = lambda name: No
             remedy="replay the line's latest certificate; verify this one with `mbd certificate verify`",
         )
     checks = []
-    for check in _checks(system, statement):
+    found = _checks(system, statement) if isinstance(statement, DeletionStatement) else _absence(system, statement)
+    for check in found:
         on_check(check.name)
         checks.append(check)
     return Replay(verified, tuple(checks))
@@ -90,20 +94,11 @@ def replay(system: System, bundle: bytes, *, on_check: OnCheck = lambda name: No
 def _checks(system: System, statement: DeletionStatement) -> Iterator[Check]:
     predicate = statement.predicate
     line, number = predicate.lineage.model_line, predicate.lineage.version
-    model_folder, cohort_folder = system.model_folder(line, number), system.cohort_folder(line, number)
-    wrong = [a.name for a in statement.subject if file_digest(model_folder / a.name) != a.digest.sha256]
-    yield Check("model files", not wrong, f"changed: {', '.join(wrong)}" if wrong else "all digests are equal")
+    yield _files(system, line, number, statement.subject)
+    yield _manifest(system, line, number, predicate.dataset.manifest_after, "manifest of D'")
 
-    cohort, manifest = folder.read(cohort_folder), folder.read_manifest(cohort_folder)
-    claimed = predicate.dataset.manifest_after
-    found = (manifest.root, len(manifest.leaves), manifest.rows)
-    yield Check(
-        "manifest of D'",
-        found == (claimed.root, claimed.leaves, claimed.rows),
-        f"root {manifest.root[:16]} over {len(manifest.leaves)} channels of {manifest.rows} rows",
-    )
-
-    model = load_model(model_folder)
+    cohort = folder.read(system.cohort_folder(line, number))
+    model = load_model(system.model_folder(line, number))
     statistics = _recompute(model, cohort)
     commitment = statistics.commitment(model.salt)
     same = statistics == model.statistics and commitment == predicate.statistics.digest_after
@@ -117,6 +112,35 @@ def _checks(system: System, statement: DeletionStatement) -> Iterator[Check]:
         yield _contexts(system, model, predicate)
     for pattern in model.layout.patterns:
         yield _residual(system, model, statistics, pattern)
+
+
+def _absence(system: System, statement: AbsenceStatement) -> Iterator[Check]:
+    dataset, lineage = statement.predicate.dataset, statement.predicate.lineage
+    yield _files(system, lineage.model_line, lineage.version, statement.subject)
+    yield _manifest(system, lineage.model_line, lineage.version, dataset.manifest, "manifest")
+    leaves = folder.read_manifest(system.cohort_folder(lineage.model_line, lineage.version)).leaves
+    held = sum(
+        (leaf.partition, leaf.modality) == (proof.partition, proof.modality) and proof.subject in (leaf.subject, None)
+        for leaf in leaves
+        for proof in dataset.absence
+    )
+    yield Check("absence", not held, f"{held} of {len(leaves)} channels are what was withdrawn")
+
+
+def _files(system: System, line: str, number: int, artifacts: Sequence[Artifact]) -> Check:
+    where = system.model_folder(line, number)
+    wrong = [a.name for a in artifacts if file_digest(where / a.name) != a.digest.sha256]
+    return Check("model files", not wrong, f"changed: {', '.join(wrong)}" if wrong else "all digests are equal")
+
+
+def _manifest(system: System, line: str, number: int, claimed: Manifest, name: str) -> Check:
+    manifest = folder.read_manifest(system.cohort_folder(line, number))
+    found = (manifest.root, len(manifest.leaves), manifest.rows)
+    return Check(
+        name,
+        found == (claimed.root, claimed.leaves, claimed.rows),
+        f"root {manifest.root[:16]} over {len(manifest.leaves)} channels of {manifest.rows} rows",
+    )
 
 
 def _recompute(model: LatticeModel, cohort: Cohort) -> Statistics:

@@ -1,5 +1,6 @@
 """The deletion workflow: delete from every live line what was filed, certify, log, retire.
 
+A line that holds nothing of a request has its certificate of absence from the filing, or none; here it is published.
 Recovery is the normal path. Each revocation ends completed, whatever dies in between: `resume` goes through the same
 steps, and what a step had finished is found, not done again. One transaction makes a certificate, its log entry, the
 new version and the charge to the budget real together; before it nothing is visible, after it only files are left.
@@ -15,10 +16,10 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from certs import rules
 from certs.dsse import Envelope, sign
 from certs.errors import Code
-from certs.statement import DeletionStatement, to_payload
+from certs.payload import to_payload
+from certs.statement import DeletionStatement
 from mbd.cohort import folder
 from mbd.cohort.cohort import EVERYONE, Cohort, Pair, Partition
 from mbd.cohort.manifest import KEY_BYTES, Manifest
@@ -28,11 +29,10 @@ from mbd.deletion.outcome import Outcome
 from mbd.deletion.outcome import Revocation as Withdrawal
 from mbd.durable import write_durably
 from mbd.errors import DeletionError
-from mbd.hashing import file_digest
 from mbd.lattice.fit import training_rows
-from mbd.lattice.model import PARTS, Saved, environment_digest, save_model
-from mbd.records import certificates, commitments, ledger, lineage, models, requests
-from mbd.records.certificates import Certificate
+from mbd.lattice.model import environment_digest, save_model
+from mbd.records import certificates, commitments, lineage, models, requests
+from mbd.records.certificates import Certificate, CertificateKind
 from mbd.records.database import begin_locked, begin_snapshot
 from mbd.records.lineage import Kind, node_id
 from mbd.records.models import ModelVersion
@@ -40,10 +40,11 @@ from mbd.records.requests import Revocation, State
 from mbd.workflow import claim
 from mbd.workflow.claim import Noise, Provenance, Request, Version, batch_digest
 from mbd.workflow.filing import channel_of, complaint, file_revocations, require_possible
-from mbd.workflow.live import load_live_model, spent_on
-from mbd.workflow.log import append_envelope, commit_to_noise, evidence, sign_checkpoint
+from mbd.workflow.live import load_version, spent_on
+from mbd.workflow.log import append_envelope, commit_to_noise, evidence, refuse_inconsistent, sign_checkpoint
 from mbd.workflow.registration import register_deletion
 from mbd.workflow.system import System, refuse_rollback, remove_unregistered
+from mbd.workflow.transcripts import keep_report
 
 OnStep = Callable[[str], None]
 """Told what happens next, in a few words."""
@@ -54,14 +55,17 @@ class LineResult:
     """What a revocation did to one model line.
 
     Attributes:
+        version: the one that a deletion made, or that holds nothing of the request.
+        kind: which of the two the certificate says.
         certificate: its id.
         folder: where the certificate's files lie.
-        outcome: what the mechanism did; None when an earlier run of this command had finished it.
+        outcome: what the mechanism did; None when an earlier run of this command had finished it, and of an absence.
         deletion_seconds: from live model to released model, files apart; None likewise.
     """
 
     line: str
     version: int
+    kind: CertificateKind
     certificate: str
     folder: Path
     outcome: Outcome | None
@@ -88,7 +92,8 @@ def revoke(
 
     Args:
         system: the deployment.
-        pairs: (subject or EVERYONE, modality), each of which some live line's cohort must hold.
+        pairs: (subject or EVERYONE, modality), each of which some live line's cohort must hold; where the policy
+            certifies absence, a line that holds none of them certifies that instead.
         regime: the law or policy that it is made under.
         on_step: told what happens next.
 
@@ -123,7 +128,7 @@ def revoke_batch(
             refuse_rollback(system, connection)
         require_possible(system, asked, regime)
         on_step("suppressing")
-        filed = file_revocations(system, asked, regime)
+        filed = file_revocations(system, asked, regime, on_step)
         finished = _finish_all(system, on_step)
         for revocation in filed:
             if revocation.id in finished.failures:
@@ -189,7 +194,7 @@ def _carry_out(system: System, batch: Sequence[Revocation], on_step: OnStep) -> 
     results: dict[str, list[LineResult]] = {revocation.id: [] for revocation in batch}
     for live in lines:
         waiting = [revocation for revocation in batch if (revocation.id, live.line) not in issued]
-        made = _delete_from(system, waiting, live, on_step)
+        made = _delete_from(system, waiting, live, on_step) if waiting else _Made()
         for revocation in batch:
             certificate = issued.get((revocation.id, live.line)) or made.certificates.get(revocation.id)
             if certificate is None:
@@ -197,8 +202,9 @@ def _carry_out(system: System, batch: Sequence[Revocation], on_step: OnStep) -> 
             on_step("publishing the certificate")
             target = _publish(system, certificate)
             outcome, seconds = (made.outcome, made.seconds) if revocation.id in made.certificates else (None, None)
-            result = LineResult(live.line, certificate.version, certificate.id, target, outcome, seconds)
-            results[revocation.id].append(result)
+            results[revocation.id].append(
+                LineResult(live.line, certificate.version, certificate.kind, certificate.id, target, outcome, seconds)
+            )
     with begin_locked(system.engine) as connection:
         on_step("destroying the retired version")
         remove_unregistered(system, connection)
@@ -232,14 +238,19 @@ def _delete_from(system: System, batch: Sequence[Revocation], live: ModelVersion
     on_step("deleting")
     started = time.perf_counter()
     pairs = frozenset[Pair]().union(*asked.values())
+    together = batch_digest(revocation.digest for revocation in asked)
+    retraining = system.home / "training" / f"{live.line}-{number}-{together[:16]}"  # of these requests and no others
     outcome = engine.delete(
         before.model,
         cohort,
-        Withdrawal(pairs, batch_digest(revocation.digest for revocation in asked)),
+        Withdrawal(pairs, together),
         noise=system.keyring.noise,
         occasion=f"{live.line}/{number}",
         spent=spent,
         salt=secrets.token_bytes(KEY_BYTES),
+        entangled=system.settings.entangled,
+        on_progress=lambda epoch, epochs, numbers: on_step(f"training again, epoch {epoch} of at most {epochs}"),
+        checkpoint_dir=retraining,
     )
     seconds = time.perf_counter() - started
     on_step("writing the new version")
@@ -247,6 +258,10 @@ def _delete_from(system: System, batch: Sequence[Revocation], live: ModelVersion
     remaining = cohort.without(pairs)
     manifest = folder.write(remaining, system.cohort_folder(live.line, number), key=secrets.token_bytes(KEY_BYTES))
     saved = save_model(outcome.model, system.model_folder(live.line, number), cohort_root=manifest.root)
+    for leftover in retraining.parent.glob(f"{live.line}-{number}-*"):
+        shutil.rmtree(leftover)
+    if outcome.report is not None:
+        provenance = keep_report(system, live.line, number, provenance.recipe_digest, outcome.report)
     after = Version(number, saved, outcome.model, remaining, manifest)
     # a clock may have been set back
     deleted_at = max(system.clock(), *(revocation.requested_at for revocation in asked))
@@ -285,7 +300,7 @@ def _certify(
     with begin_locked(system.engine) as connection:
         refuse_rollback(system, connection)
         for revocation, statement in statements.items():
-            _refuse_inconsistent(system, connection, statement)
+            refuse_inconsistent(system, connection, statement, made_at=statement.predicate.deleted_at)
             envelope = sign(payloads[revocation], system.keyring.certificate)
             closure = cohort.closure(asked[revocation])
             certificate = register_deletion(
@@ -310,33 +325,15 @@ def _load_before(system: System, live: ModelVersion, cohort: Cohort) -> Version:
     Raises:
         DeletionError: the rows are not those that were registered, or give other statistics on this machine.
     """
-    where = system.model_folder(live.line, live.version)
-    model = load_live_model(system, live)
-    manifest = folder.read_manifest(system.cohort_folder(live.line, live.version))
-    if manifest.root != live.cohort:
-        raise DeletionError(
-            f"The rows of {live.line} version {live.version} are not those that were registered.",
-            remedy="restore that version's own cohort folder; another version's holds what has been deleted since",
-        )
-    made_by = json.loads((where / "model.json").read_bytes())["environment"]
+    before = load_version(system, live, cohort)
+    model = before.model
+    made_by = json.loads((before.saved.folder / "model.json").read_bytes())["environment"]
     if made_by != environment_digest() and model.featurizer.statistics(training_rows(cohort)) != model.statistics:
         raise DeletionError(
             "The libraries or the processor have changed since this version was made, and the features with them.",
             remedy="delete with the versions that made it, or train the line anew",
         )
-    saved = Saved(where, {name: file_digest(where / name) for name in (*PARTS, "model.json")})
-    return Version(live.version, saved, model, cohort, manifest)
-
-
-def _refuse_inconsistent(system: System, connection: Connection, statement: DeletionStatement) -> None:
-    """Never log what a verifier would refuse: a leaf is for ever.
-
-    Raises:
-        CertificateError: the statement contradicts itself.
-    """
-    window = system.keyring.trusted.signer(system.keyring.certificate_key.hint).valid_for
-    at = max(system.clock(), statement.predicate.deleted_at)
-    rules.check(statement, signer_window=window, leaf_index=ledger.head(connection).size, at=at)
+    return before
 
 
 def _pairs_in(system: System, cohort: Cohort, revocation: Revocation) -> frozenset[Pair]:

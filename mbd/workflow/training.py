@@ -18,11 +18,12 @@ from mbd.cohort.modality import Modality
 from mbd.cohort.piecewise import Changed, PiecewiseCohort
 from mbd.cohort.suppression import drop_suppressed, refuse_suppressed
 from mbd.cohort.validation import validate
-from mbd.durable import write_durably
+from mbd.deletion.towers import train_towers
 from mbd.errors import CohortError, SettingsError
-from mbd.lattice.fit import fit_lattice, training_rows
+from mbd.lattice.fit import Line, fit_lattice, training_rows
 from mbd.lattice.model import LatticeModel, Saved, save_model
 from mbd.lattice.release import ReleasePolicy
+from mbd.lattice.towers import SHARD_KEY_BYTES
 from mbd.records import models
 from mbd.records.database import begin_locked, begin_snapshot
 from mbd.records.models import ModelVersion
@@ -33,6 +34,7 @@ from mbd.training.transcript import Transcript
 from mbd.workflow.log import commit_to_noise
 from mbd.workflow.registration import register_line
 from mbd.workflow.system import System
+from mbd.workflow.transcripts import keep_transcript
 
 _LINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -69,7 +71,8 @@ def train_line(
 ) -> TrainedLine:
     """Train and register version 1 of a new line.
 
-    Public rows are held in memory; of the others one piece at a time, and what names them.
+    Memory holds the rows that networks are trained on (public ones, and all for a recipe whose backbone or towers see
+    revocable people); of the others one piece at a time, and what names them.
 
     Args:
         system: the deployment.
@@ -103,11 +106,12 @@ def train_line(
         shutil.rmtree(system.version_folder(line, 1), ignore_errors=True)
         manifest = folder.write(cohort, system.cohort_folder(line, 1), key=secrets.token_bytes(KEY_BYTES))
         own = folder.open_pieces(system.cohort_folder(line, 1))
-        public = own.where(partition=Partition.PUBLIC)
+        learning = own.where(None if recipe.sees_revocable else Partition.PUBLIC)
         trained = train(
             recipe,
-            public,
+            learning,
             seed=seed,
+            partitions=recipe.partitions,
             manifest_root=manifest.root,
             checkpoint_dir=system.home / "training" / line,
             on_progress=lambda epoch, epochs, numbers: on_progress(
@@ -115,9 +119,18 @@ def train_line(
             ),
         )
         on_progress("backbone", 1.0, f"epoch {trained.transcript.chosen_epoch + 1} is the best on validation")
-        transcripts = system.home / "transcripts"
-        transcripts.mkdir(exist_ok=True)
-        write_durably(transcripts / f"{trained.transcript.digest}.json", trained.transcript.to_bytes())
+        made = keep_transcript(system, line, 1, trained.transcript)
+        shard_key = secrets.token_bytes(SHARD_KEY_BYTES) if recipe.sharded else b""
+        towers = train_towers(
+            recipe,
+            learning,
+            [name for each in recipe.towers for name in each.names()],
+            seed=seed,
+            shard_key=shard_key,
+            noise=system.keyring.noise,
+            purpose=f"{line}/1",
+            on_progress=lambda done, name: on_progress("towers", done, name),
+        )
         settings = system.settings
         policy = ReleasePolicy(
             tau=settings.tau,
@@ -134,6 +147,13 @@ def train_line(
             noise=system.keyring.noise,
             purpose=f"{line}/1/training",
             salt=secrets.token_bytes(KEY_BYTES),
+            line=Line(
+                entangled=recipe.trains_on == "everyone",
+                towers=towers,
+                recipe=recipe.to_json(),
+                seed=seed,
+                shard_key=shard_key,
+            ),
             on_progress=lambda done: on_progress("heads", done, "penalties on public rows"),
         )
         saved = save_model(model, system.model_folder(line, 1), cohort_root=manifest.root)
@@ -146,9 +166,10 @@ def train_line(
                 manifest=manifest,
                 model=model,
                 saved=saved,
-                transcript=trained.transcript,
+                made=made,
+                public_digest=trained.transcript.data_digest,
                 exposure=exposure,
-                public_exposure=exposure_of(system, public),
+                public_exposure=exposure_of(system, learning.where(partition=Partition.PUBLIC)),
                 now=system.clock(),
             )
         shutil.rmtree(system.home / "training" / line, ignore_errors=True)

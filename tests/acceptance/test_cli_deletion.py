@@ -88,3 +88,18 @@ def test_what_revoke_refuses_the_plan_refuses(home, mbd):
 
 def test_a_plan_of_nobody_is_a_usage_error(home, mbd):
     assert mbd("deletion", "plan", "--home", home).code == 2
+
+
+def test_the_plan_says_what_would_be_certified_absent(home, mbd):
+    before = everything(home)
+    options = ("deletion", "plan", "--subject", "nobody", "--certify-absence", "--home", home)
+    planned = mbd(*options, "--json")
+    assert (planned.json["lines"], planned.json["absent"]) == ([], [{"line": "demo", "version": 2}])
+    said = " ".join(mbd(*options).out.split())
+    assert "Model line 'demo': nothing to delete; a certificate would say that version 2 holds none of it." in said
+    after = everything(home)
+    assert {path for path in before | after if before.get(path) != after.get(path)} <= {
+        path for path in after if path.name.startswith("mbd.sqlite3")
+    }
+    (result,) = mbd("revoke", *options[2:], "--json").json["results"]
+    assert (result["line"], result["version"], result["kind"]) == ("demo", 2, "absence")

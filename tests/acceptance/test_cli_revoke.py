@@ -132,6 +132,64 @@ def test_what_cannot_be_deleted_is_refused_and_changes_nothing(home, mbd, option
     assert mbd("lineage", "--home", home, "--json").json == before
 
 
+def test_a_stranger_is_certified_absent_where_the_policy_asks_for_it(home, mbd):
+    by_flag = mbd("revoke", "--subject", "nobody", "--certify-absence", "--home", home, "--json")
+    by_setting = mbd("revoke", "--subject", "no one", "--home", home, "--json", MBD_CERTIFY_ABSENCE="true")
+    assert (by_flag.code, by_setting.code) == (0, 0), by_flag.out + by_setting.out
+    (result,), (other,) = by_flag.json["results"], by_setting.json["results"]
+    assert (result["kind"], result["line"], result["version"], result["mechanism"]) == ("absence", "demo", 2, None)
+    verify = ("certificate", "verify", result["bundle"], "--trusted-root", by_flag.json["trusted_root"])
+    checked = mbd(*verify, "--json")
+    assert (checked.json["valid"], checked.json["guarantee"]) == (True, None)
+    for words in (verify, ("certificate", "show", result["bundle"])):
+        said = " ".join(mbd(*words).out.split())
+        assert "Absence of text, audio, vision (everything of one person) from model line 'demo', version 2," in said
+        assert "Nothing was deleted." in said
+        assert "another spelling is another name" in said
+    assert mbd("certificate", "replay", result["bundle"], "--home", home).code == 0
+    lineage = mbd("lineage", "--home", home, "--json").json["versions"]
+    assert lineage[-1]["absences"] == [result["certificate"], other["certificate"]]
+    assert len(lineage[-1]["certificates"]) == 1
+    assert mbd("lineage", "--subject", "nobody", "--home", home, "--json").json["absences"] == [
+        {"line": "demo", "version": 2, "certificate": result["certificate"]}
+    ]
+    for words in (("lineage",), ("lineage", "--subject", "nobody")):
+        assert result["certificate"] in mbd(*words, "--home", home).out
+    refused = mbd("revoke", "--subject", "nobody", "--home", home, "--json")
+    assert refused.json["error"]["type"] == "UnknownSubjectError"
+
+
+def test_people_read_that_nothing_was_deleted_and_that_names_are_exact(home, mbd):
+    done = mbd("revoke", "--subject", "nobody", "--modality", "audio", "--certify-absence", "--home", home)
+    assert done.code == 0, done.err
+    assert "holds none of it. Nothing was deleted." in " ".join(done.out.split())
+    assert "names are compared exactly" in done.out
+    (line,) = [line for line in done.out.splitlines() if "Verify it with: " in line]
+    assert mbd(*shlex.split(line.partition(": ")[2])[1:]).code == 0
+
+
+def test_a_public_person_is_refused_whatever_the_policy(home, mbd):
+    before = mbd("lineage", "--home", home, "--json").json
+    done = mbd("revoke", "--subject", "synthetic-001", "--certify-absence", "--home", home, "--json")
+    assert (done.code, done.json["error"]["type"]) == (1, "UnknownSubjectError")
+    assert "public" in done.json["error"]["message"]
+    assert mbd("lineage", "--home", home, "--json").json == before
+
+
+def test_a_file_with_strangers_is_answered_to_each_where_the_policy_asks_for_it(home, people, mbd, tmp_path):
+    file = tmp_path / "requests.csv"
+    file.write_text(f"subject,modality\n{people[0]},audio\nnobody,\nno one,text\n")
+    refused = mbd("revoke", "--file", file, "--home", home, "--json")
+    assert (refused.code, refused.json["error"]["type"]) == (1, "UnknownSubjectError")
+    done = mbd("revoke", "--file", file, "--certify-absence", "--home", home, "--json")
+    assert done.code == 0, done.out
+    found = [(result["kind"], result["version"]) for result in done.json["results"]]
+    assert found == [("deletion", 3), ("absence", 2), ("absence", 2)]
+    for result in done.json["results"]:
+        verify = ("certificate", "verify", result["bundle"], "--trusted-root", done.json["trusted_root"], "--json")
+        assert mbd(*verify).json["valid"]
+
+
 def test_a_deletion_that_fails_half_way_says_so_and_is_finished_later(home, people, mbd):
     heads = home / "lines" / "demo" / "2" / "model" / "heads.safetensors"
     sound = heads.read_bytes()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import certs
-from certs.vectors import make
+from certs.vectors import make, make_absence
 
 COMMANDS = re.search(
     r"^```sh\n(.*?)^```$", (Path(certs.__file__).parent / "SPEC.md").read_text(), re.DOTALL | re.MULTILINE
@@ -19,9 +19,16 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize("name", ["certified", "exact", "empirical", "noise-commitment"])
-def test_openssl_verifies_a_certificate_and_its_checkpoint(name, tmp_path):
-    done = _run(name, tmp_path)
+@pytest.mark.parametrize(
+    ("vectors", "name"),
+    [
+        *((make.V1, name) for name in ("certified", "exact", "empirical", "noise-commitment")),
+        *((make_absence.V1, name) for name in ("person", "channel", "everyone")),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_openssl_verifies_a_certificate_and_its_checkpoint(vectors, name, tmp_path):
+    done = _run(name, tmp_path, vectors=vectors)
     assert done.returncode == 0
     assert done.stdout.splitlines() == ["Verified OK", "Signature Verified Successfully"]
 
@@ -38,12 +45,14 @@ def test_openssl_refuses_a_changed_checkpoint(tmp_path):
     assert done.returncode != 0
 
 
-def _run(name: str, folder: Path, change: tuple[bytes, bytes] | None = None) -> subprocess.CompletedProcess[str]:
-    certificate = (make.V1 / f"{name}.sigstore.json").read_bytes()
+def _run(
+    name: str, folder: Path, change: tuple[bytes, bytes] | None = None, *, vectors: Path = make.V1
+) -> subprocess.CompletedProcess[str]:
+    certificate = (vectors / f"{name}.sigstore.json").read_bytes()
     if change:
         assert certificate.count(change[0]) == 1
         certificate = certificate.replace(*change)
     (folder / "mdc.sigstore.json").write_bytes(certificate)
-    shutil.copy(make.V1 / "trusted_root.json", folder)
+    shutil.copy(vectors / "trusted_root.json", folder)
     assert COMMANDS
     return subprocess.run(["sh", "-c", COMMANDS[1]], cwd=folder, capture_output=True, text=True, check=False)

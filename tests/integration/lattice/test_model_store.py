@@ -11,6 +11,7 @@ from mbd.cohort.store import open_store
 from mbd.errors import StoreError, TrainingError
 from mbd.lattice.model import load_featurizer, load_model, save_model
 from mbd.lattice.model_store import PUBLIC, fetch_model, open_featurizer, push_model, remove_model
+from mbd.lattice.provenance import ENTANGLED
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -113,6 +114,16 @@ def test_a_damaged_model_is_not_pushed(stored, tmp_path, part):
         push_model(tmp_path / "model", open_store(tmp_path / "blobs"))
     path.unlink()
     with pytest.raises(TrainingError, match="cannot be read"):
+        push_model(tmp_path / "model", open_store(tmp_path / "blobs"))
+    assert list((tmp_path / "blobs").iterdir()) == []
+
+
+def test_a_version_that_revocable_rows_shaped_is_not_pushed(stored, tmp_path):
+    """Its backbone and constants hold the salt of its statistics."""
+    entangled = replace(stored.made, provenance=ENTANGLED)
+    save_model(entangled, tmp_path / "model", cohort_root="c" * 64)
+    assert stored.made.salt in (tmp_path / "model" / "constants.safetensors").read_bytes()
+    with pytest.raises(TrainingError, match="revocable rows shaped"):
         push_model(tmp_path / "model", open_store(tmp_path / "blobs"))
     assert list((tmp_path / "blobs").iterdir()) == []
 

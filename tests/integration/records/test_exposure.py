@@ -1,5 +1,6 @@
 """One model line, as the workflow records it: a public backbone, and deletions one after the other."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -7,7 +8,7 @@ from sqlalchemy import Connection, Engine, event
 
 from mbd.errors import RecordsError
 from mbd.records import certificates, exposure, ledger, lineage, models, requests
-from mbd.records.certificates import Certificate
+from mbd.records.certificates import Certificate, CertificateKind
 from mbd.records.database import begin_locked, begin_snapshot
 from mbd.records.exposure import Ending, ExposedVersion, LiveExposure
 from mbd.records.lineage import Kind, Node, Role, node_id
@@ -203,6 +204,31 @@ def test_each_step_is_answered_for_with_its_certificate(history: Engine) -> None
         (step,) = certificates.certificates_between(connection, "mosi", 2, 3)
         assert step.certificates == (certificates.get(connection, "certificate 3"),)
         assert certificates.certificates_between(connection, "mosi", 2, 2) == ()
+
+
+def test_a_certificate_of_absence_ends_nothing_and_made_no_version(history: Engine, now: datetime) -> None:
+    """Anna's voice left with version 2; that it is absent there, certified later, is not how it left."""
+    with begin_snapshot(history) as connection:
+        before = exposure.models_exposed_to(connection, ANNA)
+        steps = certificates.certificates_between(connection, "mosi", 1, 3)
+    with begin_locked(history) as connection:
+        for number, channel in enumerate((ANNA, Channel("stranger", "audio"), Channel(EVERYONE, "vision"))):
+            asked = Revocation(f"again {number}", f"again {number}", "gdpr", (channel,), now, State.FILED, now)
+            requests.add(connection, asked)
+            appended = ledger.append(connection, asked.digest.encode())
+            absent = Certificate(f"absence {number}", asked.id, "mosi", 2, appended.index, asked.digest, "{}", now)
+            certificates.issue(connection, replace(absent, kind=CertificateKind.ABSENCE))
+    with begin_snapshot(history) as connection:
+        assert exposure.models_exposed_to(connection, ANNA) == before
+        assert certificates.certificates_between(connection, "mosi", 1, 3) == steps
+        for channel, expected in (
+            (Channel("stranger", "audio"), ["absence 1"]),
+            (Channel("stranger", "text"), []),
+            (Channel("stranger", "vision"), ["absence 2"]),
+            (ANNA, ["absence 0"]),
+            (BEN, []),
+        ):
+            assert [found.id for found in certificates.absences_of(connection, channel)] == expected
 
 
 def test_a_step_without_a_deletion_has_no_certificate(history: Engine, now: datetime) -> None:

@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.command import downgrade
+from alembic.command import upgrade as migrate
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, inspect, text
 
 from mbd.errors import LedgerError, RecordsError, SchemaVersionError
-from mbd.records import database, tables
+from mbd.records import certificates, database, ledger, tables
+from mbd.records.certificates import CertificateKind
 from mbd.records.database import begin_locked, begin_snapshot, open_database, upgrade
 
 
@@ -72,7 +74,7 @@ def test_a_newer_database_is_neither_opened_nor_upgraded(engine: Engine, databas
 
 
 def test_nothing_is_downgraded(engine: Engine) -> None:
-    for revision, target in (("0002", "0001"), ("0001", "base")):
+    for revision, target in (("0003", "0002"), ("0002", "0001"), ("0001", "base")):
         set_revision(engine, revision)
         config = database._alembic_config()
         with pytest.raises(RecordsError, match="downgraded") as refused, begin_locked(engine) as connection:
@@ -80,3 +82,36 @@ def test_nothing_is_downgraded(engine: Engine) -> None:
             downgrade(config, target)
         assert isinstance(refused.value, LedgerError) == (target == "base")
     assert set(tables.metadata.tables) <= set(inspect(engine).get_table_names())
+
+
+# One line with one certificate, as revision 0002 had them; every column that it wants.
+OLD_ROWS = """
+INSERT INTO lineage_node VALUES ('model_version:l/1', 'model_version', 'd', 'n', '2026-01-01 00:00:00', '{}');
+INSERT INTO model_version
+VALUES ('l', 1, 'model_version:l/1', 'd', NULL, 'live', NULL, 'b', 's', 'c', '2026-01-01 00:00:00');
+INSERT INTO revocation VALUES ('r', 'd', 'gdpr', '[]', '2026-01-01 00:00:00', 'completed', '2026-01-01 00:00:00')
+"""
+
+
+def test_the_certificates_of_an_older_database_are_of_deletions(empty_url: str) -> None:
+    location = database._parse(empty_url)
+    if location.get_backend_name() == "sqlite":
+        database._make_private(database._sqlite_path(location))
+    engine, config = database._engine(location), database._alembic_config()
+    with begin_locked(engine) as connection:
+        config.attributes["connection"] = connection
+        migrate(config, "0002")
+        for row in OLD_ROWS.split(";"):
+            connection.execute(text(row))
+        index = ledger.append(connection, b"leaf").index
+        connection.execute(
+            text("INSERT INTO certificate VALUES ('c', 'r', 'l', 1, :leaf, 'd', '{}', NULL, '2026-01-01 00:00:00')"),
+            {"leaf": index},
+        )
+    engine.dispose()
+    upgrade(empty_url)
+    opened = open_database(empty_url)
+    with begin_snapshot(opened) as connection:
+        (found,) = certificates.of_version(connection, "l", 1)
+    opened.dispose()
+    assert (found.id, found.kind) == ("c", CertificateKind.DELETION)

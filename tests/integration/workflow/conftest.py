@@ -43,6 +43,17 @@ def trained_home(cohort, tmp_path_factory):
     return home
 
 
+@pytest.fixture(scope="session")
+def two_lines_home(trained_home, cohort, people, recipe, tmp_path_factory):
+    """A second line that does not know the first of the people, nor the voice of the second."""
+    home = tmp_path_factory.mktemp("two") / "home"
+    shutil.copytree(trained_home, home)
+    others = [i for i, row in enumerate(cohort.rows) if row.subject != people[0]]
+    with open_system(Settings(home=home), create=False) as system:
+        train_line(system, cohort.select(others).without([(people[1], Modality.AUDIO)]), recipe, line="second", seed=0)
+    return home
+
+
 @pytest.fixture
 def home(trained_home, tmp_path):
     """A copy of the deployment, of the test's own."""
@@ -66,7 +77,7 @@ def check():
     return verified
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def recipe():
     return RECIPE
 

@@ -32,3 +32,20 @@ def test_train_withdraw_verify_and_check_the_log(empty_postgres_url, tmp_path, c
     assert report.ok
     assert report.head.size == 3
     assert not (tmp_path / "home" / "mbd.sqlite3").exists()
+
+
+def test_absence_is_certified_once_a_line(empty_postgres_url, tmp_path, cohort, recipe):
+    url = SecretStr(empty_postgres_url)
+    settings = Settings(home=tmp_path / "home", database_url=url, certify_absence=True)
+    with open_system(settings, create=True) as system:
+        for line in ("main", "second"):
+            train_line(system, cohort, recipe, line=line, seed=0)
+        results = revoke(system, [("nobody here", Modality.AUDIO)])
+        assert [(result.line, result.version, result.kind) for result in results] == [
+            ("main", 1, "absence"),
+            ("second", 1, "absence"),
+        ]
+        for result in results:
+            verify(result.bundle.read_bytes(), system.trusted_root_path.read_bytes(), at=utc_now())
+        with begin_snapshot(system.engine) as connection:
+            assert fsck.fsck(connection, verify_note=system.keyring.read_checkpoint).ok

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certs.absence import verify_absence
+from certs.absence_statement import ChannelAbsence
 from certs.errors import CertificateError, Code
 from certs.merkle import leaf_hash
 from certs.statement import AbsenceProof, Manifest, ManifestLeaf, Neighbour
@@ -33,6 +34,17 @@ def test_a_proof_exists_exactly_when_nothing_is_there(leaves, wanted):
     holds = [gap for gap in range(len(leaves) + 1) if _holds(_proof(leaves, gap, modality, subject), manifest)]
     expected = [] if present else [sum(leaf.key < prefix for leaf in leaves)]
     assert holds == expected
+
+
+@given(TREES, RANGES, st.sampled_from(["public", "revocable"]))
+def test_a_certificate_of_absence_can_prove_it_in_either_partition(leaves, wanted, partition):
+    modality, subject = wanted
+    prefix = (partition, modality, subject)[: 2 if subject is None else 3]
+    gap = sum(leaf.key < prefix for leaf in leaves)
+    proof = ChannelAbsence.model_validate(
+        _proof(leaves, gap, modality, subject).model_dump() | {"partition": partition}
+    )
+    assert _holds(proof, _manifest(leaves)) != any(leaf.key[: len(prefix)] == prefix for leaf in leaves)
 
 
 @given(TREES.filter(lambda leaves: len(leaves) >= 3), RANGES, st.data())

@@ -7,7 +7,7 @@ import pytest
 
 from certs import rules
 from certs.errors import CertificateError, Code, VerificationError
-from certs.statement import from_payload
+from certs.payload import from_payload
 from certs.vectors import make
 from certs.verification import verify
 

@@ -3,7 +3,10 @@
 import re
 from pathlib import Path
 
+import pytest
+
 import certs
+from certs.absence_statement import AbsenceStatement, ModalityAbsence
 from certs.errors import Code
 from certs.rules import RELATIVE_TOLERANCE
 from certs.statement import DeletionStatement, ModalityDeletion
@@ -27,11 +30,14 @@ def test_the_steps_have_the_same_numbers_and_titles():
     assert dict(re.findall(r"^(\d)\. \*\*(.+?)\.\*\*", SPEC, re.MULTILINE)) == {str(n): t for n, t in STEPS.items()}
 
 
-def test_every_member_of_the_predicate_is_described():
-    table = re.findall(r"^\| `([A-Za-z]+)` \| ", SPEC, re.MULTILINE)
-    names = {field.alias for field in ModalityDeletion.model_fields.values()}
-    assert names <= set(table)
-    assert DeletionStatement.model_fields["predicate_type"].annotation.__args__[0] in SPEC
+@pytest.mark.parametrize(
+    ("statement", "predicate"), [(DeletionStatement, ModalityDeletion), (AbsenceStatement, ModalityAbsence)]
+)
+def test_every_member_of_a_predicate_is_described_in_its_section(statement, predicate):
+    predicate_type = statement.model_fields["predicate_type"].annotation.__args__[0]
+    section = re.search(rf"^### 2\.\d `{re.escape(predicate_type)}`\n(.+?)^##", SPEC, re.MULTILINE | re.DOTALL)[1]
+    table = re.findall(r"^\| `([A-Za-z]+)` \| ", section, re.MULTILINE)
+    assert {field.alias for field in predicate.model_fields.values()} == set(table)
 
 
 def test_the_tolerance_is_the_one_that_the_specification_allows():

@@ -7,8 +7,10 @@ import jsonschema
 import pytest
 from pydantic import ValidationError
 
+from certs.absence_statement import AbsenceStatement
 from certs.errors import CertificateError, Code
-from certs.schema_file import SCHEMA_FILE, schema_text
+from certs.payload import from_payload, to_payload
+from certs.schema_file import FOLDER, SCHEMAS, schema_text
 from certs.statement import (
     Artifact,
     DeletionStatement,
@@ -16,19 +18,28 @@ from certs.statement import (
     Exact,
     NoiseCommitment,
     commitment_statement,
-    from_payload,
-    to_payload,
 )
 from certs.wire import format_timestamp
 
+DELETIONS = ["certified", "exact", "empirical"]
+ABSENCES = ["person", "channel", "everyone"]
 
-def test_the_committed_schema_is_that_of_the_models():
-    assert SCHEMA_FILE.read_text(encoding="utf-8") == schema_text()
+
+def test_the_committed_schemas_are_those_of_the_models():
+    assert {path.name for path in FOLDER.iterdir()} == set(SCHEMAS)
+    for name in SCHEMAS:
+        assert (FOLDER / name).read_text(encoding="utf-8") == schema_text(name)
 
 
-@pytest.mark.parametrize("name", ["certified", "exact", "empirical"])
-def test_the_schema_accepts_the_golden_statements_and_knows_what_is_required(name, golden):
-    schema = json.loads(schema_text())
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        *((name, "modality-deletion-v1.json") for name in DELETIONS),
+        *((name, "modality-absence-v1.json") for name in ABSENCES),
+    ],
+)
+def test_the_schema_accepts_the_golden_statements_and_knows_what_is_required(name, file, golden):
+    schema = json.loads(schema_text(file))
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
     statement = json.loads(golden(f"{name}.statement.json"))
@@ -39,7 +50,7 @@ def test_the_schema_accepts_the_golden_statements_and_knows_what_is_required(nam
     assert not validator.is_valid(dict(statement, predicate=dict(statement["predicate"], more=1)))
 
 
-@pytest.mark.parametrize("name", ["certified", "exact", "empirical"])
+@pytest.mark.parametrize("name", [*DELETIONS, *ABSENCES])
 def test_no_member_of_a_statement_can_be_left_out(name, golden):
     """Not even where Python has a default: a reader must find every member that the specification has."""
     for pointer, without in _each_removed(json.loads(golden(f"{name}.statement.json"))):
@@ -48,10 +59,11 @@ def test_no_member_of_a_statement_can_be_left_out(name, golden):
         assert failure.value.code in (Code.STATEMENT_MALFORMED, Code.PREDICATE_UNKNOWN), pointer
 
 
-def test_a_statement_names_no_person_and_no_secret(golden):
+@pytest.mark.parametrize("name", ["certified", "person"])
+def test_a_statement_names_no_person_and_no_secret(name, golden):
     """Every string of it is a digest, a name of ours, a time or a sentence: nothing has room for an identity."""
-    statement = from_payload(golden("certified.statement.json"))
-    assert isinstance(statement, DeletionStatement)
+    statement = from_payload(golden(f"{name}.statement.json"))
+    assert isinstance(statement, DeletionStatement | AbsenceStatement)
     assert set(statement.predicate.request.model_dump()) == {"digest", "regime", "requested_at", "scope"}
 
 

@@ -79,6 +79,19 @@ def test_the_absence_of_a_channel_that_is_there_is_not_provable(small):
         manifest.absence(EVERYONE, Modality.TEXT)
 
 
+def test_each_partition_proves_the_absence_of_whom_it_does_not_hold(small):
+    manifest = build_manifest(small, KEY)
+    for who, where in (("ann", Partition.PUBLIC), ("cem", Partition.REVOCABLE), ("nobody", None)):
+        for partition in Partition:
+            if partition is where:
+                with pytest.raises(CohortError, match=f"subject '{who}'"):
+                    manifest.absence(who, Modality.TEXT, partition)
+            else:
+                proof = manifest.absence(who, Modality.TEXT, partition)
+                assert proof["partition"] == partition.value
+                assert holds(proof, manifest.root, len(manifest.leaves))
+
+
 def test_an_empty_tree_proves_every_absence(small):
     empty = build_manifest(small.select([]), KEY)
     proof = empty.absence("cem", Modality.AUDIO)

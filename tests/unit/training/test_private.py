@@ -17,8 +17,9 @@ from mbd.errors import ExactnessError, PrivacyError, TrainingError
 from mbd.privacy.accounting import epsilon_of
 from mbd.privacy.noise import NoiseSource
 from mbd.training import private
-from mbd.training.private import PrivateRecipe, by_subject, clipped_sum, take_private_steps, train_private_tower
-from mbd.training.tower import TowerRecipe, only_channel, train_headed
+from mbd.training.private import by_subject, clipped_sum, take_private_steps, train_private_tower
+from mbd.training.tower import only_channel, train_headed
+from mbd.training.tower_recipe import PrivateRecipe, TowerRecipe
 
 NOISE = NoiseSource(b"n" * 32)
 

@@ -11,7 +11,8 @@ from mbd.cohort.batch import make_batch
 from mbd.cohort.cohort import Partition, Split
 from mbd.cohort.modality import Modality
 from mbd.errors import CohortError, TrainingError
-from mbd.training.tower import TowerRecipe, only_channel, train_headed, train_tower
+from mbd.training.tower import only_channel, train_headed, train_tower
+from mbd.training.tower_recipe import TowerRecipe
 
 every_modality = pytest.mark.parametrize("modality", list(Modality))
 

@@ -1,0 +1,49 @@
+"""What a claim about a private tower can never go below, recomputed with nothing but `math`. It knows no statements.
+
+A run adds N(0, sigma^2) in each of T steps to a number that people who left would have raised by one for every step
+that they are in, each of them with probability q. Whoever adds up all T outputs sees N(b, T sigma^2) with b from
+Binomial(k T, q) in the run with those k people, and N(0, T sigma^2) in the run without. Adding up is post-processing,
+so the (epsilon, delta) of this pair is a lower bound of the run's. It is close where sigma is 2 or more. The accountant
+that issuers use is another program and an upper bound (docs/mechanisms/private_towers.md).
+"""
+
+import math
+
+from certs.gaussian import log_normal_cdf
+
+_REACH = 12.0  # standard deviations of the binomial that are summed: leaving some out only lowers the bound
+_HALVINGS = 100
+
+
+def subsampled_delta(epsilon: float, rate: float, noise_multiplier: float, steps: int, subjects: int = 1) -> float:
+    """A lower bound of delta at ``epsilon`` for so many people who left.
+
+    >>> 1e-5 < subsampled_delta(1.0, 0.01, 1.0, 1000) < 1e-2
+    True
+    """
+    draws, scale = subjects * steps, noise_multiplier * math.sqrt(steps)
+    spread = math.sqrt(draws * rate * (1 - rate))
+    low = max(0, math.floor(draws * rate - _REACH * spread))
+    high = min(draws, math.ceil(draws * rate + _REACH * spread))
+    weights = [(b, _log_binomial(b, draws, rate)) for b in range(low, high + 1)]
+
+    def log_ratio(x: float) -> float:
+        terms = [log_weight + (b * x - b * b / 2) / scale**2 for b, log_weight in weights]
+        largest = max(terms)
+        return largest + math.log(math.fsum(math.exp(term - largest) for term in terms))
+
+    left, right = 0.0, 1.0
+    while log_ratio(right) < epsilon:
+        right *= 2
+    for _ in range(_HALVINGS):
+        middle = (left + right) / 2
+        left, right = (middle, right) if log_ratio(middle) < epsilon else (left, middle)
+    with_them = math.fsum(math.exp(w + log_normal_cdf((b - right) / scale)) for b, w in weights)
+    return max(0.0, with_them - math.exp(min(0.0, epsilon + log_normal_cdf(-right / scale))))
+
+
+def _log_binomial(b: int, n: int, p: float) -> float:
+    if p == 1:
+        return 0.0 if b == n else -math.inf
+    choose = math.lgamma(n + 1) - math.lgamma(b + 1) - math.lgamma(n - b + 1)
+    return choose + b * math.log(p) + (n - b) * math.log1p(-p)
