@@ -8,6 +8,7 @@ MbdError                         a message for the person who meets it, and the 
 │   └── ChannelSuppressedError   the channel was revoked: no import, training or prediction
 ├── StoreError                   a blob store that cannot be used, or a blob that is missing or damaged
 ├── TrainingError                a recipe, a checkpoint or a run that cannot go on
+├── RanksError                   one of the processes that work together stopped, or is at other work
 ├── ExactnessError               integer arithmetic could stop being exact (2^53)
 ├── DeletionError                a revocation that cannot be carried out
 │   ├── UnknownSubjectError      nobody of that name in the revocable cohort
@@ -79,6 +80,10 @@ class StoreError(MbdError):
 
 class TrainingError(MbdError):
     """A recipe, a checkpoint or a run that cannot go on."""
+
+
+class RanksError(MbdError):
+    """One of the processes that work together stopped, or is at other work than the rest."""
 
 
 class ExactnessError(MbdError):

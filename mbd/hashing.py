@@ -6,6 +6,7 @@ written separately on purpose: a prover must not check itself.
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,10 +46,16 @@ def arrays_digest(arrays: Mapping[str, "np.ndarray[Any, Any]"]) -> str:
     for name in sorted(arrays):
         array = arrays[name]
         little = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
-        header = canonical_json({"name": name, "dtype": little.dtype.str, "shape": list(little.shape)})
-        digest.update(len(header).to_bytes(8, "big") + header)
+        digest.update(_array_header(name, little.dtype.str, little.shape))
         digest.update(little.data)  # a view: a copy of G would cost an eighth of hashing it
     return digest.hexdigest()
+
+
+@lru_cache(maxsize=1024)
+def _array_header(name: str, dtype: str, shape: tuple[int, ...]) -> bytes:
+    """What stands before an array's bytes; the same few arrays are hashed over and over."""
+    header = canonical_json({"name": name, "dtype": dtype, "shape": list(shape)})
+    return len(header).to_bytes(8, "big") + header
 
 
 def leaf_hash(data: bytes) -> bytes:

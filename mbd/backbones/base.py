@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -104,8 +105,9 @@ class ParameterGroup:
 class Backbone(nn.Module, ABC):
     """A network of the zoo.
 
-    Promises of every subclass: no operation mixes rows in `forward`; labels are read by `losses` alone; a channel that
-    a row lacks is never read; a row without any channel gives the prior, never NaN.
+    Promises of every subclass: no operation mixes rows in `forward`; labels are read by `losses` alone, and of a
+    forward pass it knows the `Output` alone; a channel that a row lacks is never read; a row without any channel gives
+    the prior, never NaN.
 
     Args:
         interface: the channels and outputs it is built for.
@@ -155,7 +157,8 @@ class Backbone(nn.Module, ABC):
             TrainingError: a block is empty, or names a channel this backbone was not built for.
         """
         known = self.interface.channels
-        for block in dict.fromkeys(blocks):
+        number = {block: n for n, block in enumerate(dict.fromkeys(blocks))}
+        for block in number:
             if not block or not block <= set(known):
                 found = [modality.value for modality in in_order(block)]
                 raise TrainingError(
@@ -163,15 +166,17 @@ class Backbone(nn.Module, ABC):
                     remedy=f"use channels among: {', '.join(m.value for m in known)}; "
                     "or train a backbone on a cohort that has the missing ones",
                 )
-        columns = {block: [modality in block for modality in Modality] for block in dict.fromkeys(blocks)}
-        wanted_BM = torch.tensor([columns[block] for block in blocks], dtype=torch.bool).reshape(-1, len(Modality))
-        isolated = isolate(batch, frozenset().union(*blocks)).mask(wanted_BM)
+        columns = np.array([[modality in block for modality in Modality] for block in number], dtype=np.bool_)
+        wanted_BM = torch.from_numpy(columns.reshape(-1, len(Modality))[[number[block] for block in blocks]])
+        isolated = isolate(batch, frozenset().union(*number))
+        if len(number) > 1:
+            isolated = isolated.mask(wanted_BM)
         was_training = self.training
         awake = any(module.training for module in self.modules())  # looking costs a quarter of setting
         if awake:
             self.eval()
         try:
-            with torch.no_grad():
+            with torch.inference_mode():  # what leaves this method is an ordinary tensor again
                 output: Output = self(isolated)
         finally:
             if awake:
@@ -182,12 +187,9 @@ class Backbone(nn.Module, ABC):
 
 def isolate(batch: Batch, block: ModalitySet) -> Batch:
     """The same rows with nothing but the channels of ``block``: the others are not there, and the labels are zeros."""
-    columns = torch.tensor([modality in block for modality in Modality])
-    present_BM = torch.zeros_like(batch.present)
-    present_BM[:, columns] = batch.present[:, columns]
     return Batch(
         features={m: batch.features[m] for m in in_order(block)},
         valid={m: batch.valid[m] for m in in_order(block)},
-        present=present_BM,
+        present=batch.present & torch.tensor([modality in block for modality in Modality]),
         target=torch.zeros_like(batch.target),
     )

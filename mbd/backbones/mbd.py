@@ -86,8 +86,10 @@ class FrameAttention(nn.Module):
 def _positions(x_BTD: Tensor) -> Tensor:
     """Sinusoidal positions [T,D] in the type of ``x_BTD``."""
     frames, width = x_BTD.shape[1:]
-    rates_H = torch.exp(torch.arange(0, width, 2, dtype=x_BTD.dtype) * (-math.log(10_000.0) / width))
-    angles_TH = torch.arange(frames, dtype=x_BTD.dtype)[:, None] * rates_H
+    rates_H = torch.exp(
+        torch.arange(0, width, 2, dtype=x_BTD.dtype, device=x_BTD.device) * (-math.log(10_000.0) / width)
+    )
+    angles_TH = torch.arange(frames, dtype=x_BTD.dtype, device=x_BTD.device)[:, None] * rates_H
     return torch.stack([angles_TH.sin(), angles_TH.cos()], dim=-1).flatten(1)[:, :width]
 
 
@@ -112,8 +114,11 @@ class Encoder(nn.Module):
         x_BTD = self.project(self.input_dropout(features_BTF))
         if self.mix is not None:
             x_BTD = self.mix(x_BTD, readable_BT)
-        share_BT = self.pool(x_BTD).squeeze(-1).masked_fill(~readable_BT, -torch.inf).softmax(dim=1)
-        pooled_BD = (share_BT[..., None] * x_BTD).sum(dim=1)
+        if x_BTD.shape[1] == 1 and not torch.is_grad_enabled():
+            pooled_BD = x_BTD[:, 0]  # the only frame's share is exactly 1, and so not worth computing
+        else:
+            share_BT = self.pool(x_BTD).squeeze(-1).masked_fill(~readable_BT, -torch.inf).softmax(dim=1)
+            pooled_BD = (share_BT[..., None] * x_BTD).sum(dim=1)
         return self.norm(pooled_BD + self.refine(pooled_BD))  # type: ignore[no-any-return]
 
 
@@ -241,7 +246,9 @@ class MissingByDesign(Backbone):
         if len(sigma_BP) < 2:
             return sigma_BP.sum() * 0.0
         similarity_BB = f.normalize(translated_BP, dim=1) @ f.normalize(sigma_BP, dim=1).T
-        return f.cross_entropy(similarity_BB / self.options.temperature, torch.arange(len(sigma_BP)))
+        return f.cross_entropy(
+            similarity_BB / self.options.temperature, torch.arange(len(sigma_BP), device=sigma_BP.device)
+        )
 
     def synthesis(self, modality: Modality) -> tuple[str, ...]:
         """The names of P^m and of all parameters of G_m, DE_m (with recomposition) and B_m: what can make up X^m."""

@@ -38,6 +38,12 @@ def train(
     recipe: RecipeOption = "synthetic",
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of everything random in training.")] = 0,
     drop_suppressed: DropSuppressed = False,
+    processes: Annotated[
+        int, typer.Option(metavar="N", min=1, help="So many processes share each batch of the backbone's training.")
+    ] = 1,
+    device: Annotated[
+        Literal["cpu", "cuda"], typer.Option(help="Where the backbone trains: on the CPU, or on one GPU.")
+    ] = "cpu",
     home: Home = None,
     as_json: Json = False,
 ) -> None:
@@ -62,6 +68,8 @@ def train(
                     line=line,
                     seed=seed,
                     drop_channels=drop_suppressed,
+                    processes=processes,
+                    device=device,
                     on_progress=stages.update,
                 )
             own = folder.open_pieces(system.cohort_folder(line, trained.version.version))

@@ -42,6 +42,17 @@ class Batch:
             target=self.target[rows],
         )
 
+    def to(self, device: str) -> "Batch":
+        """The same rows on this device; the very same batch where it is there already."""
+        if self.target.device.type == device:
+            return self
+        return Batch(
+            features={m: x.to(device) for m, x in self.features.items()},
+            valid={m: valid.to(device) for m, valid in self.valid.items()},
+            present=self.present.to(device),
+            target=self.target.to(device),
+        )
+
     def mask(self, present: Tensor) -> "Batch":
         """The same rows with only the channels that are present here and in ``present`` (bool [B, 3])."""
         both = self.present & present

@@ -46,26 +46,21 @@ def downdate(featurizer: Featurizer, statistics: Statistics, before: Cohort, aft
     for start in range(0, len(changed), CHUNK_ROWS):
         chunk = changed[start : start + CHUNK_ROWS]
         phi_ND, label_NK = featurizer.features(before, chunk), featurizer.labels(before, chunk)
-        statistics -= _of_rows(featurizer, phi_ND, label_NK)
-        _clear(phi_ND, featurizer.layout, [left[i] for i in chunk])
-        statistics += _of_rows(featurizer, phi_ND, label_NK)
+        left_ND = _cleared(phi_ND, featurizer.layout, [left[i] for i in chunk])
+        statistics = statistics.replace(phi_ND, left_ND, label_NK)
     return Downdate(statistics, len(changed))
 
 
-def _clear(phi_ND: FloatArray, layout: Layout, left: Sequence[ModalitySet]) -> None:
-    """Turn phi into phi': blocks of which a row has lost a channel become zeros.
+def _cleared(phi_ND: FloatArray, layout: Layout, left: Sequence[ModalitySet]) -> FloatArray:
+    """Turn phi into phi': blocks of which a row has lost a channel become zeros, all of them in a row that leaves.
 
     A kept block has the same bits in both, because block B is a function of the channels in B alone.
     """
+    left_ND = phi_ND.copy()
     for block in layout.blocks:
         fallen = [n for n, channels in enumerate(left) if not block.channels <= channels]
-        phi_ND[fallen, block.start : block.stop] = 0.0
-
-
-def _of_rows(featurizer: Featurizer, phi_ND: FloatArray, label_NK: FloatArray) -> Statistics:
-    """The statistics of the rows that have a block at all: a row without one is in no sum and in no count."""
-    rows = phi_ND.any(axis=1)  # a block that is present has its indicator
-    return Statistics.of(featurizer.grid, phi_ND[rows], label_NK[rows])
+        left_ND[fallen, block.start : block.stop] = 0.0
+    return left_ND
 
 
 def drop_blocks(statistics: Statistics, old: Layout, new: Layout) -> Statistics:

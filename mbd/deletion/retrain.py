@@ -14,9 +14,7 @@ from mbd.training.loop import OnProgress, train
 from mbd.training.recipe import Recipe
 from mbd.training.transcript import Transcript
 
-RETRAIN_EQUALITY = (
-    "all tensors of the network: those of the same recipe and seed trained on D' from the start, bit for bit"
-)
+RETRAIN_EQUALITY = "all tensors of the network: those of the same recipe and seed trained on D' from the start by one process, bit for bit"
 SELECTION_EQUALITY = "the choice of the epoch: a function of D', by its public validation rows"
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.linalg import solve_triangular
+from scipy.linalg.lapack import dpotrf, dpotrs
 
 from mbd.errors import NotCertifiedError
 
@@ -86,7 +87,7 @@ def full_factor(matrix_DD: FloatArray) -> Preconditioner:
         NotCertifiedError: the matrix is not positive definite.
     """
     factor = _cholesky(matrix_DD)
-    return lambda right_DK: np.asarray(cho_solve((factor, True), right_DK, check_finite=False))
+    return lambda right_DK: np.asarray(dpotrs(factor, right_DK, lower=True)[0])
 
 
 def partial_factor(matrix_DD: FloatArray, pivots: int) -> Preconditioner:
@@ -134,10 +135,9 @@ def on_coordinates(precondition: Preconditioner, at: NDArray[np.intp], width: in
 
 def _cholesky(matrix_DD: FloatArray) -> FloatArray:
     """The lower factor, in one copy that LAPACK overwrites; the other triangle holds leftovers."""
-    try:
-        factor, _ = cho_factor(matrix_DD.copy().T, lower=True, overwrite_a=True, check_finite=False)
-    except np.linalg.LinAlgError as error:
-        raise _not_positive("The matrix G + Lambda") from error
+    factor, info = dpotrf(matrix_DD.copy().T, lower=True, clean=False, overwrite_a=True)
+    if info:
+        raise _not_positive("The matrix G + Lambda")
     return np.asarray(factor)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mbd.errors import ExactnessError
 from mbd.lattice.statistics import Statistics
+from mbd.ranks import Ranks, all_ranks
 
 
 def sum_over_ranks(mine: Statistics, group: dist.ProcessGroup | None = None) -> Statistics:
@@ -24,9 +25,11 @@ def sum_over_ranks(mine: Statistics, group: dist.ProcessGroup | None = None) -> 
     Raises:
         ExactnessError: on all ranks alike, and before any statistics are exchanged: the ranks' layouts or grids
             differ, or all rows together could sum to 2^53.
+        RanksError: another process stopped.
     """
+    ranks = all_ranks(group)
     shape = [*mine.gram.shape, *mine.moment.shape, mine.grid.feature_bits, mine.grid.label_limit]
-    headers = _gather(torch.tensor([*shape, mine.rows], dtype=torch.int64), group)
+    headers = ranks.gather([*shape, mine.rows])
     if len({tuple(header[:-1]) for header in headers}) > 1:
         raise ExactnessError(
             "The ranks' statistics belong to different layouts or grids.",
@@ -34,17 +37,8 @@ def sum_over_ranks(mine: Statistics, group: dist.ProcessGroup | None = None) -> 
         )
     rows = sum(header[-1] for header in headers)
     mine.grid.require(rows)
-    return Statistics(mine.grid, _reduced(mine.gram, group), _reduced(mine.moment, group), rows)
+    return Statistics(mine.grid, _summed(mine.gram, ranks), _summed(mine.moment, ranks), rows)
 
 
-def _gather(header: torch.Tensor, group: dist.ProcessGroup | None) -> list[list[int]]:
-    """Every rank's header."""
-    headers = [torch.empty_like(header) for _ in range(dist.get_world_size(group))]
-    dist.all_gather(headers, header, group=group)
-    return [[int(number) for number in other] for other in headers]
-
-
-def _reduced(array: NDArray[np.int64], group: dist.ProcessGroup | None) -> NDArray[np.int64]:
-    total = torch.from_numpy(array.copy())  # summed in place: the caller's array stays as it is
-    dist.all_reduce(total, op=dist.ReduceOp.SUM, group=group)
-    return total.numpy()
+def _summed(array: NDArray[np.int64], ranks: Ranks) -> NDArray[np.int64]:
+    return ranks.sum(torch.from_numpy(array.copy())).numpy()  # summed in place: the caller's array stays as it is

@@ -31,7 +31,7 @@ from mbd.lattice.statistics import LABEL_BITS, Grid, Statistics
 FloatArray = NDArray[np.float64]
 
 FEATURE_BITS = 11
-BATCH_ROWS = 256
+BATCH_ROWS = 512
 """Rows that the backbone embeds at once: its activations are the largest thing in memory."""
 
 CHUNK_ROWS = 1024

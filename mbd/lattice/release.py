@@ -6,7 +6,7 @@ Source: docs/guarantees.md, Claim 3.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -16,7 +16,7 @@ from mbd.cohort.modality import ModalitySet, pattern_name
 from mbd.errors import NotCertifiedError
 from mbd.hashing import arrays_digest, canonical_json, json_digest
 from mbd.lattice.layout import Layout
-from mbd.lattice.solve import Solution, residual, solve
+from mbd.lattice.solve import Solution, solve
 from mbd.lattice.statistics import Statistics
 from mbd.privacy.gaussian import mu_of, sigma_for
 from mbd.privacy.noise import NoiseSource
@@ -119,27 +119,27 @@ def release_heads(
         NotCertifiedError: tau lies under the rounding floor; nothing is released.
     """
     sigma = sigma_for(sensitivity(layout, policy), policy.head_mu)
-    heads, bounds, candidates = {}, {}, {}
+    begin = {pattern: start[pattern].weights_DK if start is not None else None for pattern in patterns}
+    solved = {p: solve_head(layout, statistics, p, policy=policy, start_DK=begin[p]) for p in patterns}
     constants = json_digest(layout.as_json())
-    for pattern in patterns:
-        begin = start[pattern].weights_DK if start is not None else None
-        solution = solve_head(layout, statistics, pattern, policy=policy, start_DK=begin)
+    heads = {}
+    for pattern, start_DK in begin.items():
         context = canonical_json(
             {
                 "purpose": purpose,
                 "head": pattern_name(pattern),
                 "statistics": commitment,
-                "start": arrays_digest({"weights": begin}) if begin is not None else None,
+                "start": arrays_digest({"weights": start_DK}) if start_DK is not None else None,
                 "layout": constants,
                 "tau": policy.tau,
                 "sigma": sigma,
             }
         )
-        shape = solution.weights_DK.shape
-        released_DK = solution.weights_DK + _noise_on_grid(context, shape, sigma, noise)
+        mean_DK = solved[pattern].weights_DK
+        released_DK = mean_DK + _noise_on_grid(context, mean_DK.shape, sigma, noise)
         heads[pattern] = Head(released_DK, sigma, policy.head_mu, context.decode())
-        bounds[pattern], candidates[pattern] = solution.residual_bound, solution.candidates
-    return Released(heads, bounds, candidates)
+    bounds = {pattern: solution.residual_bound for pattern, solution in solved.items()}
+    return Released(heads, bounds, {pattern: solution.candidates for pattern, solution in solved.items()})
 
 
 def solve_head(
@@ -157,22 +157,14 @@ def solve_head(
     betray the mean (Mironov 2012). The residual is certified for the grid point itself.
     """
     matrix_DD, moment_DK = normal_equations(layout, statistics, pattern)
-    found = solve(matrix_DD, moment_DK, tau=policy.tau, start_DK=start_DK)
     step = _step(sigma_for(sensitivity(layout, policy), policy.head_mu))
-    on_grid_DK = np.rint(found.weights_DK / step) * step
-    if np.abs(on_grid_DK).max(initial=0.0) >= 2.0**52 * step:  # noise has less than 2^33 steps: the sum stays exact
+    found = solve(matrix_DD, moment_DK, tau=policy.tau, start_DK=start_DK, grid=step)
+    if np.abs(found.weights_DK).max(initial=0.0) >= 2.0**52 * step:  # noise has less than 2^33 steps: exact sums
         raise NotCertifiedError(
             "The weights are too large for the release grid: their sum with the noise would round.",
             remedy="scale the labels down, or train the model line with a larger tau (MBD_TAU); nothing was released",
         )
-    _, bound = residual(matrix_DD, moment_DK, on_grid_DK)
-    if not bound <= policy.tau:
-        raise NotCertifiedError(
-            f"On the release grid the residual is bounded by {bound:.3g}, above tau = {policy.tau:g}.",
-            remedy="train the model line with a larger MBD_INDICATOR_PENALTY or MBD_EPSILON: they make the grid finer "
-            "beside tau, as a larger tau does not; nothing was released",
-        )
-    return replace(found, weights_DK=on_grid_DK, residual_bound=bound)
+    return found
 
 
 def normal_equations(layout: Layout, statistics: Statistics, pattern: ModalitySet) -> tuple[FloatArray, FloatArray]:
@@ -180,7 +172,7 @@ def normal_equations(layout: Layout, statistics: Statistics, pattern: ModalitySe
     at = layout.coordinates(pattern)
     mine = statistics.at(at)
     matrix_DD = mine.normal_matrix()
-    matrix_DD[np.diag_indices_from(matrix_DD)] += layout.penalty_D[at]
+    matrix_DD.reshape(-1)[:: len(at) + 1] += layout.penalty_D[at]  # the diagonal
     return matrix_DD, mine.right_hand_side()
 
 

@@ -64,12 +64,12 @@ def residual(matrix_DD: FloatArray, moment_DK: FloatArray, weights_DK: FloatArra
     roundings (section 4.2). At D = 20,000 that bound is 70 times smaller than one with n = D. |M| is taken a strip
     of rows at a time, so that no second matrix is held.
     """
+    computed_DK = _as_computed(matrix_DD, moment_DK, weights_DK)
     width = len(matrix_DD)
-    computed_DK, magnitude_DK, buffer_SD = -moment_DK, np.abs(moment_DK), np.empty((min(_STRIP, width), width))
+    magnitude_DK, buffer_SD = np.abs(moment_DK), np.empty((min(_STRIP, width), width))
     sizes_DK = np.abs(weights_DK)
     for start in range(0, width, _STRIP):
         strip = slice(start, min(start + _STRIP, width))
-        computed_DK += matrix_DD[:, strip] @ weights_DK[strip]
         magnitude_DK[strip] += np.abs(matrix_DD[strip], out=buffer_SD[: strip.stop - start]) @ sizes_DK
     terms = min(_STRIP, width) + -(-width // _STRIP) + 1
     gamma = terms * _UNIT_ROUNDOFF / (1 - terms * _UNIT_ROUNDOFF)
@@ -78,12 +78,21 @@ def residual(matrix_DD: FloatArray, moment_DK: FloatArray, weights_DK: FloatArra
     return computed_DK, bound
 
 
+def _as_computed(matrix_DD: FloatArray, moment_DK: FloatArray, weights_DK: FloatArray) -> FloatArray:
+    """M w - c, products summed in strips."""
+    computed_DK = -moment_DK
+    for start in range(0, len(matrix_DD), _STRIP):
+        computed_DK += matrix_DD[:, start : start + _STRIP] @ weights_DK[start : start + _STRIP]
+    return computed_DK
+
+
 def solve(
     matrix_DD: FloatArray,
     moment_DK: FloatArray,
     *,
     tau: float,
     start_DK: FloatArray | None = None,
+    grid: float = 0.0,
     precondition: Preconditioner | None = None,
     direct_width: int = DIRECT_WIDTH,
 ) -> Solution:
@@ -95,6 +104,7 @@ def solve(
         tau: the public bound of the residual, fixed in advance.
         start_DK: where Newton starts (the released weights before a deletion); None solves from nothing, so
             that the result is a function of G, c and Lambda alone.
+        grid: the point that is certified is rounded to multiples of this power of two; 0 rounds nothing.
         precondition: resembles the inverse over all D coordinates, for example `full_factor` of the matrix before a
             deletion. It changes the cost and never the certificate. With ``start_DK=None`` it must come from public
             constants, or the result would not be a function of G, c and Lambda alone. None makes one from the
@@ -102,12 +112,15 @@ def solve(
         direct_width: how many candidates Cholesky solves; more go to conjugate gradients.
 
     Raises:
-        NotCertifiedError: not even the full solve reaches tau, which then lies under the rounding floor; or the
-            matrix is not positive definite, or a number is not finite.
+        NotCertifiedError: not even the full solve reaches tau, which then lies under the rounding floor, or the grid
+            is too coarse beside it; or the matrix is not positive definite, or a number is not finite.
     """
     width = len(matrix_DD)
-    weights_DK = np.zeros_like(moment_DK) if start_DK is None else start_DK.copy()
-    residual_DK, bound = residual(matrix_DD, moment_DK, weights_DK)
+    weights_DK = np.zeros_like(moment_DK) if start_DK is None else _rounded(start_DK, grid)
+    residual_DK = _as_computed(matrix_DD, moment_DK, weights_DK)
+    bound = float(np.linalg.norm(residual_DK))  # enough to see that the start is not good enough yet
+    if bound <= tau:
+        residual_DK, bound = residual(matrix_DD, moment_DK, weights_DK)
     if not np.isfinite(bound):
         raise NotCertifiedError(
             "The statistics or the weights to start from hold a number that is not finite.",
@@ -123,10 +136,10 @@ def solve(
             proposals += 1
             _log.debug("Newton step on %d of %d coordinates", len(system.at), width)
         step_SK, spent = system.solve(residual_DK[system.at], target=_TARGET * tau)
-        weights_DK[system.at] -= step_SK
         iterations += spent
         full_steps += len(system.at) == width
-        residual_DK, bound = residual(matrix_DD, moment_DK, weights_DK)
+        weights_DK[system.at] -= step_SK
+        weights_DK, residual_DK, bound = _on_grid(matrix_DD, moment_DK, weights_DK, tau, grid)
     if not bound <= tau:
         raise NotCertifiedError(
             f"The residual is bounded by {bound:.3g}, above tau = {tau:g}, after the full solve.",
@@ -135,6 +148,32 @@ def solve(
     found = Solution(weights_DK, bound, int(chosen.sum()), iterations, max(proposals - 1, 0))
     _log.debug("certified after %d iterations, candidates widened %d times", found.iterations, found.widenings)
     return found
+
+
+def _on_grid(
+    matrix_DD: FloatArray, moment_DK: FloatArray, weights_DK: FloatArray, tau: float, grid: float
+) -> tuple[FloatArray, FloatArray, float]:
+    """The point on the grid, its residual and bound; or, while that is above tau, the point itself to go on from.
+
+    Raises:
+        NotCertifiedError: rounding is all that stands in the way.
+    """
+    rounded_DK = _rounded(weights_DK, grid)
+    residual_DK, bound = residual(matrix_DD, moment_DK, rounded_DK)
+    if bound <= tau or not grid:
+        return rounded_DK, residual_DK, bound
+    residual_DK, unrounded = residual(matrix_DD, moment_DK, weights_DK)
+    if unrounded <= tau:
+        raise NotCertifiedError(
+            f"On the release grid the residual is bounded by {bound:.3g}, above tau = {tau:g}.",
+            remedy="train the model line with a larger MBD_INDICATOR_PENALTY or MBD_EPSILON: they make the grid finer "
+            "beside tau, as a larger tau does not; nothing was released",
+        )
+    return weights_DK, residual_DK, unrounded
+
+
+def _rounded(weights_DK: FloatArray, grid: float) -> FloatArray:
+    return np.rint(weights_DK / grid) * grid if grid else weights_DK.copy()
 
 
 class _System:
@@ -176,15 +215,17 @@ class _System:
 
 def _widened(chosen: NDArray[np.bool_], residual_DK: FloatArray, tau: float, proposals: int) -> NDArray[np.bool_]:
     """The candidates and what is salient now; all coordinates where the full solve is cheaper than widening again."""
-    widened = chosen | _salient(residual_DK, tau)
+    saliency_D = np.linalg.norm(residual_DK, axis=1)
+    if np.count_nonzero(saliency_D > tau / 2) > len(chosen) // 2:
+        return np.ones_like(chosen)  # each of these is salient by itself: no need to sort
+    widened = chosen | _salient(saliency_D, tau)
     if widened.sum() > len(chosen) // 2 or np.array_equal(widened, chosen) or proposals > _WIDENINGS:
         return np.ones_like(chosen)
     return widened
 
 
-def _salient(residual_DK: FloatArray, tau: float) -> NDArray[np.bool_]:
+def _salient(saliency_D: FloatArray, tau: float) -> NDArray[np.bool_]:
     """The fewest coordinates whose removal leaves a residual of at most tau / 2."""
-    saliency_D = np.linalg.norm(residual_DK, axis=1)
     ascending = np.argsort(saliency_D, kind="stable")
     negligible = np.sqrt(np.cumsum(saliency_D[ascending] ** 2)) <= tau / 2
     salient = np.ones(len(saliency_D), dtype=bool)

@@ -8,6 +8,7 @@ product and each sum. Source: docs/guarantees.md, Claim 1.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,12 +125,39 @@ class Statistics:
 
     def __sub__(self, other: "Statistics") -> "Statistics":
         self._require_same_shape(other)
-        if other.rows > self.rows or (np.diag(other.gram) > np.diag(self.gram)).any():
-            raise ExactnessError(
-                "These rows cannot have been part of these statistics: their sum is larger.",
-                remedy="subtract only rows that were added; `mbd ledger fsck` and a replay show which state is wrong",
-            )
+        self._require_part(other.rows, np.diag(other.gram))
         return Statistics(self.grid, self.gram - other.gram, self.moment - other.moment, self.rows - other.rows)
+
+    def replace(self, old_ND: FloatArray, new_ND: FloatArray, label_NK: FloatArray) -> "Statistics":
+        """G - phi^T phi + phi'^T phi', and c likewise: after some rows changed their features.
+
+        A product of two columns that stay the same cancels in every row, so only the others are computed and read.
+
+        Args:
+            old_ND: phi, as in `of`: what these rows have in the sums.
+            new_ND: phi', what they have afterwards. A row of zeros is in no sum and in no count.
+            label_NK: their labels.
+
+        Raises:
+            ExactnessError: too many rows, a value off the grid, or rows that cannot have been part of the sums.
+        """
+        _require_integers("feature", old_ND, 1 << self.grid.feature_bits)
+        _require_integers("feature", new_ND, 1 << self.grid.feature_bits)
+        _require_integers("label", label_NK, self.grid.label_limit)
+        had, have = (int(phi_ND.any(axis=1).sum()) for phi_ND in (old_ND, new_ND))
+        rows = self.rows - had + have
+        self.grid.require(max(rows, len(old_ND) + len(new_ND)))
+        self._require_part(had, np.einsum("nd,nd->d", old_ND, old_ND))
+        gram, runs = self.gram.copy(), _runs(np.flatnonzero((old_ND != new_ND).any(axis=0)))
+        for run in runs:
+            change = old_ND[:, run].T @ old_ND
+            if new_ND[:, run].any():
+                change -= new_ND[:, run].T @ new_ND
+            gram[run] -= change.astype(np.int64)
+        for run in runs:
+            gram[:, run] = gram[run].T
+        moment = self.moment - ((old_ND - new_ND).T @ label_NK).astype(np.int64)
+        return Statistics(self.grid, gram, moment, rows)
 
     def __eq__(self, other: object) -> bool:
         """Equal bit for bit."""
@@ -144,7 +172,9 @@ class Statistics:
         """The statistics of a sub-set of the coordinates (ascending, each once), same rows."""
         if len(coordinates) == len(self.gram):
             return self
-        gram = self.gram.take(coordinates, axis=0).take(coordinates, axis=1)  # half the time of `np.ix_`
+        runs = _runs(coordinates)
+        rows = [np.concatenate([self.gram[run, other] for other in runs], axis=1) for run in runs]
+        gram = np.concatenate(rows) if rows else self.gram[:0, :0]  # blocks: an eighth of the time of `np.ix_`
         return Statistics(self.grid, gram, self.moment[coordinates], self.rows)
 
     def commitment(self, salt: bytes) -> str:
@@ -172,11 +202,20 @@ class Statistics:
 
     def normal_matrix(self) -> FloatArray:
         """The matrix G in the features' own units, float64 [D, D]; scaling by a power of two is exact."""
-        return self.gram.astype(np.float64) * 2.0 ** (-2 * self.grid.feature_bits)
+        matrix_DD = self.gram.astype(np.float64)
+        matrix_DD *= 2.0 ** (-2 * self.grid.feature_bits)
+        return matrix_DD
 
     def right_hand_side(self) -> FloatArray:
         """The moment c in the features' and labels' own units, float64 [D, K]; exact likewise."""
         return self.moment.astype(np.float64) * 2.0 ** -(self.grid.feature_bits + LABEL_BITS)
+
+    def _require_part(self, rows: int, diagonal_D: NDArray[np.number]) -> None:
+        if rows > self.rows or (diagonal_D > np.diag(self.gram)).any():
+            raise ExactnessError(
+                "These rows cannot have been part of these statistics: their sum is larger.",
+                remedy="subtract only rows that were added; `mbd ledger fsck` and a replay show which state is wrong",
+            )
 
     def _require_same_shape(self, other: "Statistics") -> None:
         if (self.grid, self.gram.shape, self.moment.shape) != (
@@ -188,6 +227,13 @@ class Statistics:
                 "These statistics belong to different layouts or grids.",
                 remedy="combine only statistics of one model line",
             )
+
+
+def _runs(ascending: NDArray[np.intp]) -> list[slice]:
+    """Maximal runs of neighbours among these coordinates: numpy copies slices several times faster than indices."""
+    ends = np.flatnonzero(np.diff(ascending) != 1) + 1
+    pairs = pairwise([0, *ends.tolist(), len(ascending)])
+    return [slice(int(ascending[a]), int(ascending[b - 1]) + 1) for a, b in pairs if a < b]
 
 
 def _require_integers(name: str, values: FloatArray, limit: int) -> None:

@@ -40,7 +40,7 @@ class CheckpointFile:
 
     Args:
         folder: made when the first checkpoint is written.
-        identity: what the run is (recipe, data, seed, versions); another run's checkpoint is refused.
+        identity: what the run is (recipe, data, seed, versions, ranks, device); another run's checkpoint is refused.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, str]) -> None:
@@ -59,7 +59,8 @@ class CheckpointFile:
         """The last checkpoint, or None when there is none.
 
         Raises:
-            TrainingError: the file is damaged, or belongs to another recipe, data set, seed or library version.
+            TrainingError: the file is damaged, or belongs to another recipe, data set, seed, library version,
+                number of processes or device.
         """
         if not self.path.exists():
             return None

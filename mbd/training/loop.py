@@ -1,12 +1,12 @@
 """The one training loop, for every backbone of the zoo. It knows no network by name and no lattice.
 
-Same recipe, rows, seed, library versions and kind of processor give the same weights bit for bit, also across a kill:
-the random numbers of an epoch come from the seed and its index alone. The caller's generator is left as it was.
+Same recipe, rows, seed, number of processes, library versions and kind of processor give the same weights bit for bit,
+also across a kill: the random numbers of an epoch come from the seed and its index alone. (A GPU's kernels may add in
+any order: no such promise is made there.) The caller's generator is left as it was.
 """
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,14 +17,17 @@ from torch import Tensor
 from mbd.backbones.base import Backbone, Interface
 from mbd.backbones.weights import weights_digest
 from mbd.backbones.zoo import build
-from mbd.cohort.batch import Batch, make_batch
+from mbd.cohort.batch import make_batch
 from mbd.cohort.cohort import Cohort, Partition
 from mbd.cohort.modality import pattern_name
 from mbd.errors import TrainingError
 from mbd.hashing import json_digest
+from mbd.ranks import ALONE, Ranks, together
 from mbd.training.checkpoint import CheckpointFile, Progress, State
 from mbd.training.data import data_digest, public_rows, training_rows
+from mbd.training.distributed import loss_gradients
 from mbd.training.masking import as_columns, draw_patterns
+from mbd.training.randomness import Device, derived_seed, own_randomness, require_device
 from mbd.training.recipe import Recipe
 from mbd.training.transcript import Epoch, Transcript
 
@@ -52,8 +55,13 @@ def train(
     on_progress: OnProgress | None = None,
     checkpoint_dir: Path | None = None,
     resume: bool = True,
+    device: Device = "cpu",
 ) -> Trained:
     """Train on the cohort's public training rows and keep the epoch that is best on its public validation rows.
+
+    Within an initialised `torch.distributed` group (torchrun) all its processes must make the same call: they share
+    each batch's rows and end with the same weights. The loss stays that of the whole batch, so without dropout these
+    are the weights of one process up to rounding; with it, other masks are drawn.
 
     Args:
         recipe: what to train, and how.
@@ -62,38 +70,44 @@ def train(
         partitions: whose training rows shape weights and constants. A backbone that was trained on revocable rows is
             entangled. The epoch is chosen on public rows, whatever is named here.
         manifest_root: Merkle root of the cohort's manifest (hex), for the transcript.
-        on_progress: told about each epoch.
-        checkpoint_dir: where to keep one checkpoint file, so that a killed run can go on; it is removed at the end.
+        on_progress: told about each epoch, in the first process.
+        checkpoint_dir: where to keep one checkpoint file, so that a killed run can go on; it is removed at the end. All
+            processes read it, the first one writes it.
         resume: whether a checkpoint found there is used (it must be of this very run) or discarded.
+        device: where the network trains; a GPU is for a single process. What is returned is on the CPU.
 
     Raises:
-        TrainingError: no public rows, an unknown backbone, another run's checkpoint, or losses that are not finite.
+        TrainingError: no public rows, an unknown backbone, another run's checkpoint, losses that are not finite, or no
+            such device.
+        RanksError: another process of the group stopped, or is at other work.
     """
-    _, selection = public_rows(cohort)
-    training = training_rows(cohort, partitions)
-    digest = data_digest(training, selection)
-    identity = {"recipe": recipe.digest, "data": digest, "seed": str(seed), **versions()}
-    checkpoint = CheckpointFile(checkpoint_dir, identity) if checkpoint_dir else None
-    if checkpoint and not resume:
-        checkpoint.remove()
+    with together() as ranks:
+        require_device(device, ranks.count)
+        _, selection = public_rows(cohort)
+        training = training_rows(cohort, partitions)
+        digest = data_digest(training, selection)
+        where = {"ranks": str(ranks.count), "device": device}
+        identity = {"recipe": recipe.digest, "data": digest, "seed": str(seed), **versions(), **where}
+        checkpoint = CheckpointFile(checkpoint_dir, identity) if checkpoint_dir else None
+        if checkpoint and ranks.first and not resume:
+            checkpoint.remove()
+        with own_randomness(recipe.threads, device):
+            torch.manual_seed(derived_seed(seed, "initial weights"))
+            backbone = build(recipe.backbone, Interface.of(cohort), recipe.options)
+            backbone.standardiser.fit(training)
+            start = weights_digest(backbone)
+            run = _Run(recipe, seed, backbone.to(device), training, selection, ranks=ranks, device=device)
+            if checkpoint and resume and (progress := checkpoint.read()):
+                run.restore(progress)
+            begun = json_digest([vars(epoch) for epoch in run.curve])
+            ranks.agree({**identity, "initial weights": start, "checkpoint": begun})
+            run.to_the_end(checkpoint, on_progress)
+        backbone.cpu().load_state_dict(run.best)
+        weights = weights_digest(backbone)
+        ranks.agree({"final weights": weights})
+        if checkpoint and ranks.first:
+            checkpoint.remove()
 
-    with own_randomness(recipe.threads):
-        torch.manual_seed(derived_seed(seed, "initial weights"))
-        backbone = build(recipe.backbone, Interface.of(cohort), recipe.options)
-        backbone.standardiser.fit(training)
-        run = _Run(recipe, seed, backbone, training, selection)
-        if checkpoint and (progress := checkpoint.read()):
-            run.restore(progress)
-        while run.goes_on:
-            epoch = run.epoch()
-            if checkpoint:
-                checkpoint.write(run.progress())
-            if on_progress:
-                on_progress(len(run.curve), recipe.epochs, {**epoch.losses, "validation": epoch.score})
-    if checkpoint:
-        checkpoint.remove()
-
-    backbone.load_state_dict(run.best)
     transcript = Transcript(
         recipe=recipe.to_json(),
         recipe_digest=recipe.digest,
@@ -104,7 +118,9 @@ def train(
         rows=_row_counts(training, selection),
         curve=tuple(run.curve),
         chosen_epoch=run.best_epoch,
-        weights_digest=weights_digest(backbone),
+        weights_digest=weights,
+        ranks=ranks.count,
+        device=device,
     )
     return Trained(backbone.eval(), transcript)
 
@@ -112,9 +128,20 @@ def train(
 class _Run:
     """The state of a run between two epochs."""
 
-    def __init__(self, recipe: Recipe, seed: int, backbone: Backbone, training: Cohort, validation: Cohort) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        seed: int,
+        backbone: Backbone,
+        training: Cohort,
+        validation: Cohort,
+        *,
+        ranks: Ranks,
+        device: Device,
+    ) -> None:
         self.recipe, self.seed, self.backbone = recipe, seed, backbone
         self.training, self.validation = training, validation
+        self.ranks, self.device = ranks, device
         groups = backbone.parameter_groups()
         self.optimiser = torch.optim.AdamW(
             [{"params": list(group.parameters)} for group in groups], weight_decay=recipe.weight_decay
@@ -123,6 +150,15 @@ class _Run:
         self.curve: list[Epoch] = []
         self.best: State = {}
         self.best_epoch = -1
+
+    def to_the_end(self, checkpoint: CheckpointFile | None, on_progress: OnProgress | None) -> None:
+        """All epochs that are due. The first process alone writes the checkpoint and tells how far it is."""
+        while self.goes_on:
+            epoch = self.epoch()
+            if checkpoint and self.ranks.first:
+                checkpoint.write(self.progress())
+            if on_progress and self.ranks.first:
+                on_progress(len(self.curve), self.recipe.epochs, {**epoch.losses, "validation": epoch.score})
 
     @property
     def goes_on(self) -> bool:
@@ -138,7 +174,7 @@ class _Run:
         for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
             group["lr"] = rate * cosine
         losses = self._optimise()
-        validation = validation_losses(self.backbone, self.validation)
+        validation = validation_losses(self.backbone, self.validation, ranks=self.ranks, device=self.device)
         epoch = Epoch(losses=losses, validation=validation, score=float(np.mean(list(validation.values()))))
         if not math.isfinite(epoch.score):
             raise TrainingError(
@@ -160,14 +196,14 @@ class _Run:
         for start in range(0, len(order), self.recipe.batch_size):
             indices = order[start : start + self.recipe.batch_size]
             whole = make_batch(self.training, indices)
-            batch = whole.mask(draw_patterns(whole.present, patterns_NM))
-            terms = self.backbone.losses(self.backbone(batch), batch)
-            torch.autograd.backward(torch.stack(list(terms.values())).sum())
+            batch = whole.mask(draw_patterns(whole.present, patterns_NM)).to(self.device)
+            step = f"epoch {len(self.curve)}, row {start}"
+            terms = loss_gradients(self.backbone, batch, self.ranks, seed=self.seed, step=step)
             torch.nn.utils.clip_grad_norm_(self.backbone.parameters(), self.recipe.gradient_norm)
             self.optimiser.step()
             self.optimiser.zero_grad()
             for name, term in terms.items():
-                totals[name] = totals.get(name, 0.0) + term.item() * len(indices)
+                totals[name] = totals.get(name, 0.0) + term * len(indices)
         return {name: total / len(order) for name, total in totals.items()}
 
     def progress(self) -> Progress:
@@ -210,41 +246,31 @@ def _restore_state(optimiser: torch.optim.Optimizer, named: State) -> None:
     optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
 
 
-def validation_losses(backbone: Backbone, rows: Cohort) -> dict[str, float]:
-    """The task loss for each availability pattern, over the rows that have all its channels, masked to them."""
+def validation_losses(
+    backbone: Backbone, rows: Cohort, *, ranks: Ranks = ALONE, device: Device = "cpu"
+) -> dict[str, float]:
+    """The task loss for each availability pattern, over the rows that have all its channels, masked to them.
+
+    Ranks take turns with pieces of rows. Each piece's sum is one rank's number plus zeros: the bits are those of one.
+    """
     backbone.eval()
-    scores = {}
-    for pattern in rows.patterns:
-        having = [i for i in range(len(rows)) if pattern <= rows.present(i)]
-        if not having:
-            continue
-        columns_1M = as_columns([pattern])
-        total = 0.0
-        for start in range(0, len(having), _VALIDATION_ROWS):
-            indices = having[start : start + _VALIDATION_ROWS]
-            batch: Batch = make_batch(rows, indices).mask(columns_1M)
-            with torch.no_grad():
-                task: Tensor = backbone.losses(backbone(batch), batch)["task"]
-            total += task.item() * len(indices)
-        scores[pattern_name(pattern)] = total / len(having)
-    return scores
-
-
-@contextmanager
-def own_randomness(threads: int) -> Iterator[None]:
-    """Torch's generator and thread count for the run alone; both are given back."""
-    threads_before = torch.get_num_threads()
-    with torch.random.fork_rng(devices=[]):
-        torch.set_num_threads(threads)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads_before)
-
-
-def derived_seed(seed: int, purpose: int | str) -> int:
-    """A 63-bit seed for one purpose."""
-    return int(json_digest(["mbd training", seed, purpose])[:16], 16) >> 1
+    having = {pattern: [i for i in range(len(rows)) if pattern <= rows.present(i)] for pattern in rows.patterns}
+    pieces = [
+        (pattern, indices[start : start + _VALIDATION_ROWS])
+        for pattern, indices in having.items()
+        for start in range(0, len(indices), _VALIDATION_ROWS)
+    ]
+    sums = torch.zeros(len(pieces), dtype=torch.float64)
+    for number in range(ranks.rank, len(pieces), ranks.count):
+        pattern, indices = pieces[number]
+        batch = make_batch(rows, indices).mask(as_columns([pattern])).to(device)
+        with torch.no_grad():
+            task: Tensor = backbone.losses(backbone(batch), batch)["task"]
+        sums[number] = task.item() * len(indices)
+    totals = dict.fromkeys((pattern for pattern, indices in having.items() if indices), 0.0)
+    for (pattern, _), total in zip(pieces, ranks.sum(sums).tolist(), strict=True):
+        totals[pattern] += total
+    return {pattern_name(pattern): total / len(having[pattern]) for pattern, total in totals.items()}
 
 
 def versions() -> dict[str, str]:

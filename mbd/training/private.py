@@ -22,11 +22,13 @@ from mbd.backbones.weights import weights_digest
 from mbd.cohort.batch import Batch, make_batch
 from mbd.cohort.cohort import Cohort, Partition, Split
 from mbd.errors import ExactnessError, TrainingError
-from mbd.hashing import arrays_digest, canonical_json, sha256_hex
+from mbd.hashing import arrays_digest, canonical_json, json_digest, sha256_hex
 from mbd.privacy.accounting import ACCOUNTANT, epsilon_of
 from mbd.privacy.noise import ALGORITHM, NoiseSource
+from mbd.ranks import ALONE, Ranks, together
 from mbd.training.data import data_digest
-from mbd.training.loop import own_randomness, versions
+from mbd.training.loop import versions
+from mbd.training.randomness import own_randomness
 from mbd.training.tower import HeadedTower, only_channel, train_headed
 from mbd.training.tower_recipe import PrivateRecipe
 
@@ -97,7 +99,9 @@ def train_private_tower(
 ) -> PrivateTower:
     """Start on the public training rows, go on by DP-SGD on the revocable training rows, release the last weights.
 
-    The same recipe, rows, seed, purpose, secret, library versions and kind of processor give the same bits.
+    The same recipe, rows, seed, purpose, secret, library versions and kind of processor give the same bits, by one
+    process or by several: within an initialised `torch.distributed` group (torchrun) all its processes must make the
+    same call, and share the drawn subjects of each step. The sums that they send each other carry no noise.
 
     Args:
         recipe: public.
@@ -109,21 +113,27 @@ def train_private_tower(
     Raises:
         TrainingError: no public row has the channel, or a gradient is not finite.
         PrivacyError: no epsilon can be stated for these constants.
+        RanksError: another process of the group stopped, or has another recipe, cohort, secret or purpose.
     """
-    public = cohort.where(partition=Partition.PUBLIC, split=Split.TRAIN)
-    rows = only_channel(cohort.where(partition=Partition.REVOCABLE, split=Split.TRAIN), recipe.start.modality)
-    epsilon = epsilon_of(recipe.run, recipe.delta)  # refuses before anything is trained
-    headed = train_headed(recipe.start, public, seed, public=public)
-    start_digest = weights_digest(headed)
-    occasion = {
-        "purpose": purpose,
-        "recipe": recipe.digest,
-        "start": start_digest,
-        "rows": data_digest(rows),
-        "versions": versions(),
-    }
-    with own_randomness(recipe.start.threads):
-        take_private_steps(recipe, headed, by_subject(rows), noise=noise, occasion=canonical_json(occasion))
+    with together() as ranks:
+        public = cohort.where(partition=Partition.PUBLIC, split=Split.TRAIN)
+        rows = only_channel(cohort.where(partition=Partition.REVOCABLE, split=Split.TRAIN), recipe.start.modality)
+        epsilon = epsilon_of(recipe.run, recipe.delta)  # refuses before anything is trained
+        headed = train_headed(recipe.start, public, seed, public=public)
+        start_digest = weights_digest(headed)
+        occasion = {
+            "purpose": purpose,
+            "recipe": recipe.digest,
+            "start": start_digest,
+            "rows": data_digest(rows),
+            "versions": versions(),
+        }
+        ranks.agree({name: json_digest(value) for name, value in {**occasion, "secret": noise.commitment}.items()})
+        with own_randomness(recipe.start.threads):
+            bound = canonical_json(occasion)
+            take_private_steps(recipe, headed, by_subject(rows), noise=noise, occasion=bound, ranks=ranks)
+        released = weights_digest(headed.tower)
+        ranks.agree({"released weights": released})
     transcript = PrivateTranscript(
         recipe=recipe.to_json(),
         recipe_digest=recipe.digest,
@@ -135,7 +145,7 @@ def train_private_tower(
         accountant=ACCOUNTANT,
         epsilon=epsilon,
         noise={"algorithm": ALGORITHM, "commitment": noise.commitment},
-        weights_digest=weights_digest(headed.tower),
+        weights_digest=released,
     )
     return PrivateTower(headed.tower, transcript)
 
@@ -149,7 +159,13 @@ def by_subject(rows: Cohort) -> list[Batch]:
 
 
 def take_private_steps(
-    recipe: PrivateRecipe, headed: HeadedTower, subjects: Sequence[Batch], *, noise: NoiseSource, occasion: bytes
+    recipe: PrivateRecipe,
+    headed: HeadedTower,
+    subjects: Sequence[Batch],
+    *,
+    noise: NoiseSource,
+    occasion: bytes,
+    ranks: Ranks = ALONE,
 ) -> None:
     """The DP-SGD steps, in place. An empty draw takes its noisy step like any other.
 
@@ -159,6 +175,7 @@ def take_private_steps(
         subjects: one batch a person.
         noise: the committed stream.
         occasion: binds the stream to everything that shapes this run, its rows included.
+        ranks: who shares the drawn subjects. Sums of grid points do not round, so the bits are those of one process.
 
     Raises:
         TrainingError: the network holds something that carries rows' values besides gradients, or a gradient is not
@@ -174,7 +191,8 @@ def take_private_steps(
     for step in range(recipe.steps):
         drawn_S = poisson_draw(recipe.rate, len(subjects), noise=noise, context=_context(occasion, step, "draw"))
         drawn = [subject for subject, is_in in zip(subjects, drawn_S, strict=True) if is_in]
-        sum_P = clipped_sum(recipe, headed, drawn, size=len(velocity_P))
+        mine_P = clipped_sum(recipe, headed, drawn[ranks.rank :: ranks.count], size=len(velocity_P))
+        sum_P = ranks.sum(torch.from_numpy(mine_P)).numpy()
         noisy_P = sum_P + _noise_for(recipe, sum_P, noise=noise, occasion=occasion, step=step)
         # From here on everything is post-processing.
         velocity_P = recipe.momentum * velocity_P + noisy_P / (recipe.rate * recipe.subjects)

@@ -15,7 +15,7 @@ from mbd.cohort.batch import Batch, make_batch
 from mbd.cohort.cohort import Cohort
 from mbd.cohort.modality import parse_modality
 from mbd.errors import TrainingError
-from mbd.training.loop import derived_seed, own_randomness
+from mbd.training.randomness import derived_seed, own_randomness
 from mbd.training.tower_recipe import TowerRecipe
 
 

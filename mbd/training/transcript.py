@@ -8,6 +8,9 @@ from mbd.hashing import canonical_json, sha256_hex
 
 FORMAT = "mbd-training-transcript/1"
 
+_IMPLIED = {"ranks": 1, "device": "cpu"}
+"""What a transcript that does not say otherwise means, as all were before there was a choice."""
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -40,6 +43,8 @@ class Transcript:
         curve: one entry an epoch.
         chosen_epoch: index into ``curve`` of the weights kept.
         weights_digest: of those weights.
+        ranks: how many processes shared each batch; they draw other masks of dropout, and add in another order.
+        device: the kind it was trained on.
     """
 
     recipe: Mapping[str, Any]
@@ -52,10 +57,13 @@ class Transcript:
     curve: tuple[Epoch, ...]
     chosen_epoch: int
     weights_digest: str
+    ranks: int = 1
+    device: str = "cpu"
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return {"format": FORMAT, **asdict(self), "curve": [asdict(epoch) for epoch in self.curve]}
+        """As plain JSON; without ``ranks`` or ``device`` where they are one process and the CPU."""
+        value = {"format": FORMAT, **asdict(self), "curve": [asdict(epoch) for epoch in self.curve]}
+        return {name: found for name, found in value.items() if (name, found) not in _IMPLIED.items()}
 
     def to_bytes(self) -> bytes:
         """Canonical JSON (RFC 8785): the bytes to store."""

@@ -28,7 +28,8 @@ from mbd.records import models
 from mbd.records.database import begin_locked, begin_snapshot
 from mbd.records.models import ModelVersion
 from mbd.records.suppression import Channel
-from mbd.training.loop import train
+from mbd.training.processes import train_by
+from mbd.training.randomness import Device, require_device
 from mbd.training.recipe import Recipe
 from mbd.training.transcript import Transcript
 from mbd.workflow.log import commit_to_noise
@@ -67,6 +68,8 @@ def train_line(
     line: str,
     seed: int,
     drop_channels: bool = False,
+    processes: int = 1,
+    device: Device = "cpu",
     on_progress: OnTraining = lambda stage, done, about: None,
 ) -> TrainedLine:
     """Train and register version 1 of a new line.
@@ -81,14 +84,19 @@ def train_line(
         line: the new line's name.
         seed: of everything random in the training.
         drop_channels: make suppressed channels absent instead of refusing them.
+        processes: how many share the training of the backbone.
+        device: where the backbone trains.
         on_progress: told how far it is.
 
     Raises:
         SettingsError: the line exists, or its name cannot be a folder's.
         CohortError: the rows are not valid, or somebody is public here and revocable in a live line, or the reverse.
         ChannelSuppressedError: the cohort holds a channel that its person withdrew.
+        TrainingError: the training cannot go on, or there is no such device.
+        RanksError: a training process ended before its time; the same call goes on from the last epoch.
     """
     _check_name(line)
+    require_device(device, processes)
     validate(cohort)
     with system.exclusive():
         with begin_snapshot(system.engine) as connection:
@@ -107,11 +115,13 @@ def train_line(
         manifest = folder.write(cohort, system.cohort_folder(line, 1), key=secrets.token_bytes(KEY_BYTES))
         own = folder.open_pieces(system.cohort_folder(line, 1))
         learning = own.where(None if recipe.sees_revocable else Partition.PUBLIC)
-        trained = train(
+        trained = train_by(
+            processes,
             recipe,
             learning,
+            stored=system.cohort_folder(line, 1),
+            device=device,
             seed=seed,
-            partitions=recipe.partitions,
             manifest_root=manifest.root,
             checkpoint_dir=system.home / "training" / line,
             on_progress=lambda epoch, epochs, numbers: on_progress(

@@ -1,14 +1,18 @@
 """``mbd train``, ``evaluate`` and ``predict``: what they say, and what a withdrawn channel forbids."""
 
 import json
+import os
 import re
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
 from mbd.cohort import folder
 from mbd.cohort.synthetic import Subjects, synthetic_cohort
+from mbd.training.checkpoint import NAME
+from mbd.training.processes import train_by
 from mbd.training.recipe import Recipe
 
 
@@ -108,6 +112,43 @@ def test_a_recipe_file_trains_a_line_and_its_mistakes_are_named(mbd, tmp_path):
     wrong = mbd("train", cohort, "--home", tmp_path / "home", "--line", "two", "--recipe", recipe, "--json")
     assert wrong.code == 1
     assert "epoch: there is no such key" in wrong.json["error"]["message"]
+
+
+def other_rank(process):
+    """The process id of the one other rank that a training has started."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text("ascii").split()
+    (rank,) = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return int(rank)
+
+
+def test_a_training_by_two_processes_survives_the_death_of_one(cohort_folder, start, installed, program, tmp_path):
+    home, file = tmp_path / "new", tmp_path / "long.toml"
+    recipe = Recipe(epochs=25, patience=25, options={"width": 8, "property_width": 8})
+    file.write_text("epochs = 25\npatience = 25\n[options]\nwidth = 8\nproperty_width = 8\n")
+    words = ("train", cohort_folder, "--home", home, "--recipe", file, "--processes", 2)
+    process = start(program, *words)
+    while not (home / "training" / "main" / NAME).exists() and process.poll() is None:
+        time.sleep(0.002)
+    os.kill(other_rank(process), signal.SIGKILL)
+    _, err = process.communicate()
+    assert process.returncode == 1
+    assert re.match(r"Error: A training process was ended from outside \(SIGKILL\)\.\nRemedy: .*goes on from its", err)
+
+    done = installed(*words, "--json")
+    assert done.code == 0, done.err
+    transcript = json.loads((home / "transcripts" / f"{done.json['transcript']}.json").read_bytes())
+    undisturbed = train_by(2, recipe, folder.read(cohort_folder), stored=cohort_folder, seed=0).transcript
+    assert (transcript["ranks"], transcript["weights_digest"]) == (2, undisturbed.weights_digest)
+
+
+def test_training_on_a_gpu_that_is_not_there_is_refused_with_a_remedy(cohort_folder, mbd, tmp_path):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    done = mbd("train", cohort_folder, "--home", tmp_path / "new", "--device", "cuda")
+    assert done.code == 1
+    assert done.err.startswith("Error: There is no GPU that torch can use.\nRemedy: train on the CPU (the default)")
 
 
 @pytest.mark.parametrize("recipe", ["none", "none.toml"])

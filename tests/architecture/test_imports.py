@@ -10,7 +10,7 @@ CONTRACTS = {
     "Science knows neither evidence nor records nor settings",
     "Records know errors and hashing, nothing else of ours, and no science",
     "Privacy is mathematics: no data, no model, no torch",
-    "torch lives in cohort, backbones, training, lattice and deletion",
+    "torch lives in cohort, backbones, training, lattice, deletion and ranks",
     "SQLAlchemy lives in records, workflow and migrations",
 }
 

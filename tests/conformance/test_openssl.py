@@ -40,7 +40,7 @@ def test_openssl_refuses_a_changed_statement(tmp_path):
 
 
 def test_openssl_refuses_a_changed_checkpoint(tmp_path):
-    done = _run("certified", tmp_path, change=(b"log\\n4\\n", b"log\\n5\\n"))
+    done = _run("certified", tmp_path, change=(b"log\\n6\\n", b"log\\n7\\n"))
     assert "Signature Verification Failure" in done.stdout + done.stderr
     assert done.returncode != 0
 

@@ -65,6 +65,20 @@ def test_the_bound_covers_the_true_residual_computed_in_exact_rationals():
     assert sum(value * value for value in exact) <= Fraction(bound) ** 2
 
 
+def test_what_is_certified_lies_on_the_grid():
+    matrix, moment, rng = problem(7)
+    for start in (None, rng.normal(size=moment.shape), np.linalg.solve(matrix, moment)):
+        solution = solve(matrix, moment, tau=1e-6, start_DK=start, grid=2.0**-36)
+        assert np.array_equal(solution.weights_DK, np.rint(solution.weights_DK * 2.0**36) * 2.0**-36)
+        assert solution.residual_bound == residual(matrix, moment, solution.weights_DK)[1] <= 1e-6
+
+
+def test_a_grid_too_coarse_beside_tau_is_refused_and_says_so():
+    matrix, moment, _ = problem(7)
+    with pytest.raises(NotCertifiedError, match="On the release grid"):
+        solve(matrix, moment, tau=1e-6, grid=2.0**-16)
+
+
 def test_a_tau_below_the_rounding_floor_is_refused_and_says_what_to_do():
     matrix, moment, _ = problem(0)
     with pytest.raises(NotCertifiedError, match="larger tau"):

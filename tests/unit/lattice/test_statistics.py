@@ -74,6 +74,46 @@ def test_rows_that_were_never_added_cannot_be_subtracted():
         small - large
 
 
+@given(seed=st.integers(0, 2**32), rows=st.integers(0, 40), width=st.integers(1, 9))
+def test_replacing_features_of_some_rows_gives_the_bits_of_summing_anew(seed, rows, width):
+    """Whole rows leave, columns fall in all rows or in some, and the rest stays."""
+    rng = np.random.default_rng(seed)
+    others, phi = integers(rng, 20, width, 2048), integers(rng, rows, width, 2048)
+    labels, y = integers(rng, 20, 2, 3072), integers(rng, rows, 2, 3072)
+    left = phi * (rng.random((rows, 1)) < 0.7) * (rng.random((1, width)) < 0.5) * (rng.random(phi.shape) < 0.9)
+    before = of(np.vstack([others, phi[phi.any(axis=1)]]), np.vstack([labels, y[phi.any(axis=1)]]))
+    after = of(np.vstack([others, left[left.any(axis=1)]]), np.vstack([labels, y[left.any(axis=1)]]))
+    untouched = before.gram.copy()
+    assert before.replace(phi, left, y) == after
+    assert np.array_equal(before.gram, untouched)
+
+
+@pytest.mark.parametrize("bad", [0.5, 2049.0, np.nan])
+def test_replacing_refuses_values_off_the_grid_on_either_side(bad):
+    one, y = np.full((1, 2), 7.0), np.zeros((1, 1))
+    statistics = of(one, y)
+    for old, new, label in ((one * bad, one, y), (one, one * bad, y), (one, one, y + bad * 3073)):
+        with pytest.raises(ExactnessError, match="is not an integer in"):
+            statistics.replace(old, new, label)
+
+
+def test_rows_that_were_never_added_cannot_be_replaced():
+    """Not even in columns that would stay the same: the rows are held against every coordinate."""
+    y = np.zeros((1, 1))
+    statistics = of(np.array([[3.0, 5.0]]), y)
+    with pytest.raises(ExactnessError, match="cannot have been part"):
+        statistics.replace(np.array([[3.0, 6.0]]), np.array([[0.0, 6.0]]), y)
+    with pytest.raises(ExactnessError, match="cannot have been part"):
+        statistics.replace(np.ones((2, 2)), np.zeros((2, 2)), np.zeros((2, 1)))
+
+
+@given(seed=st.integers(0, 2**32), chosen=st.sets(st.integers(0, 11)))
+def test_the_statistics_of_some_coordinates_are_those_of_their_columns(seed, chosen):
+    rng, at = np.random.default_rng(seed), np.array(sorted(chosen), dtype=np.intp)
+    phi, y = integers(rng, 30, 12, 2048), integers(rng, 30, 1, 3072)
+    assert of(phi, y).at(at) == of(phi[:, at], y)
+
+
 def test_statistics_of_two_layouts_do_not_mix():
     rng = np.random.default_rng(0)
     with pytest.raises(ExactnessError, match="different layouts"):

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from mbd.backbones.tensorfile import read_tensors, write_tensors
 from mbd.cohort.synthetic import Subjects, synthetic_cohort
 from mbd.errors import TrainingError
-from mbd.training.checkpoint import CheckpointFile, Progress
+from mbd.training.checkpoint import KIND, NAME, CheckpointFile, Progress
 from mbd.training.loop import train
 from mbd.training.recipe import Recipe
 
@@ -126,4 +127,20 @@ def test_another_version_of_torch_does_not_continue_a_run(cohort, recipe, tmp_pa
         train(recipe, cohort, seed=0, checkpoint_dir=tmp_path, on_progress=stop)
     monkeypatch.setattr(torch, "__version__", "9.9.9")
     with pytest.raises(TrainingError, match="belongs to another run: torch differ"):
+        train(recipe, cohort, seed=0, checkpoint_dir=tmp_path)
+
+
+@pytest.mark.parametrize(("fact", "other"), [("ranks", "2"), ("device", "cuda")])
+def test_a_run_of_another_number_of_processes_or_on_another_device_is_not_continued(
+    cohort, recipe, tmp_path, fact, other
+):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, cohort, seed=0, checkpoint_dir=tmp_path, on_progress=stop)
+    tensors, description = read_tensors(tmp_path / NAME, kind=KIND)
+    description["identity"][fact] = other
+    write_tensors(tmp_path / NAME, tensors, kind=KIND, description=description)
+    with pytest.raises(TrainingError, match=f"belongs to another run: {fact} differ"):
         train(recipe, cohort, seed=0, checkpoint_dir=tmp_path)

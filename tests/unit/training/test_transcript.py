@@ -1,11 +1,13 @@
 """The transcript is canonical, complete, and holds nobody."""
 
 import json
+from dataclasses import fields, replace
 
 import pytest
 
 from mbd.hashing import canonical_json, sha256_hex
 from mbd.training.loop import train
+from mbd.training.transcript import Transcript
 
 
 @pytest.fixture(scope="module")
@@ -38,3 +40,19 @@ def test_it_names_no_clip_and_no_subject(transcript, cohort):
     text = transcript.to_bytes().decode()
     assert not [row.clip for row in cohort.rows if row.clip in text]
     assert not [subject for subject in cohort.subjects if subject in text]
+
+
+def test_one_process_on_the_cpu_is_what_a_transcript_means_that_says_nothing_else(transcript):
+    value = transcript.to_json()
+    assert set(value) == {"format", *(field.name for field in fields(Transcript))} - {"ranks", "device"}
+    assert replace(transcript, manifest_root=None).to_json()["manifest_root"] is None
+
+
+def test_several_processes_and_a_gpu_are_named_and_change_the_digest(transcript):
+    others = [replace(transcript, ranks=2), replace(transcript, ranks=3), replace(transcript, device="cuda")]
+    assert [(t.to_json().get("ranks"), t.to_json().get("device")) for t in others] == [
+        (2, None),
+        (3, None),
+        (None, "cuda"),
+    ]
+    assert len({t.digest for t in (transcript, *others)}) == 4
