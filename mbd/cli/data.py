@@ -1,4 +1,4 @@
-"""``mbd data``: bring people's data into a cohort folder, and describe one."""
+"""``mbd data``: bring people's data into a cohort folder, describe one, and copy one to a bucket."""
 
 import secrets
 from itertools import pairwise
@@ -13,13 +13,15 @@ from mbd.cohort.modality import Modality
 
 if TYPE_CHECKING:
     from mbd.cohort.cohort import Cohort
+    from mbd.cohort.suppression import Suppressed
 
-app = typer.Typer(help="Import and describe cohorts.", no_args_is_help=True)
+app = typer.Typer(help="Import, describe and copy cohorts.", no_args_is_help=True)
 importers = typer.Typer(help="Import data into a cohort folder.", no_args_is_help=True)
 app.add_typer(importers, name="import")
 
 SourceFolder = Annotated[Path, typer.Argument(metavar="SOURCE", exists=True, help="The data set's folder.")]
 Target = Annotated[Path, typer.Argument(metavar="TARGET", help="The cohort folder to make; it must not exist.")]
+BucketUrl = Annotated[str, typer.Argument(metavar="URL", help="The copy: s3://BUCKET/PREFIX.")]
 Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Draws who is public.")]
 FeaturesFile = Annotated[
     Path | None,
@@ -36,6 +38,36 @@ def describe(cohort: CohortFolder, as_json: Json = False) -> None:
 
         out.result = about(folder.read(cohort))
         show_description(out, out.result)
+
+
+@app.command()
+def copy(cohort: CohortFolder, url: BucketUrl, home: Home = None, as_json: Json = False) -> None:
+    """Copy a cohort folder to a bucket, for workers that share no disk, and read it back.
+
+    No deletion reaches a copy: remove it when somebody in it withdraws a channel. A bucket that keeps versions is
+    refused, and so are channels that were withdrawn. The AWS_ variables say how to reach the bucket.
+    """
+    with command(as_json) as out:
+        from mbd.cohort.copies import copy_folder
+        from mbd.cohort.folder import open_pieces
+        from mbd.cohort.suppression import refuse_suppressed
+
+        refuse_suppressed(open_pieces(cohort), _suppressed(home))
+        copy_folder(cohort, url)
+        out.result = {"cohort": url}
+        out.say("The copy has the digests of the folder.", lead=url)
+        out.command("No deletion reaches it; remove it with", "mbd", "data", "remove", url)
+
+
+@app.command()
+def remove(url: BucketUrl, as_json: Json = False) -> None:
+    """Remove a copy of a cohort folder from a bucket for good."""
+    with command(as_json) as out:
+        from mbd.cohort.copies import remove_copy
+
+        remove_copy(url)
+        out.result = {"removed": url}
+        out.say("There is no cohort folder any more.", lead=url)
 
 
 @importers.command()
@@ -221,14 +253,10 @@ def _write(out: Output, cohort: "Cohort", target: Path, home: Path | None, *, dr
     from mbd.cohort import folder
     from mbd.cohort.manifest import KEY_BYTES
     from mbd.cohort.suppression import drop_suppressed, refuse_suppressed
-    from mbd.workflow.system import open_system
 
-    settings = settings_for(home)
-    if (settings.state / "keys").exists():
-        with open_system(settings, create=False) as system:
-            suppressed = system.suppressed()
-        cohort = drop_suppressed(cohort, suppressed) if drop else cohort
-        refuse_suppressed(cohort, suppressed)
+    suppressed = _suppressed(home)
+    cohort = drop_suppressed(cohort, suppressed) if drop else cohort
+    refuse_suppressed(cohort, suppressed)
     manifest = folder.write(cohort, target, key=secrets.token_bytes(KEY_BYTES))
     out.result = {
         "cohort": str(target),
@@ -240,3 +268,14 @@ def _write(out: Output, cohort: "Cohort", target: Path, home: Path | None, *, dr
     out.say(f"{len(cohort)} clips of {len(cohort.subjects)} people.")
     out.unbroken("Manifest root", manifest.root)
     out.command("Look at it with", "mbd", "data", "describe", target)
+
+
+def _suppressed(home: Path | None) -> "Suppressed":
+    """What was withdrawn in a deployment; nothing where there is none yet."""
+    from mbd.workflow.system import open_system
+
+    settings = settings_for(home)
+    if not (settings.state / "keys").exists():
+        return lambda _subject, _modality: False
+    with open_system(settings, create=False) as system:
+        return system.suppressed()

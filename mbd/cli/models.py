@@ -58,7 +58,7 @@ def train(
         from mbd.workflow.system import open_system
         from mbd.workflow.training import train_line
 
-        rows = folder.read(cohort)
+        rows = folder.open_pieces(cohort)
         with open_system(settings_for(home), create=True) as system:
             with out.stages() as stages:
                 trained = train_line(
@@ -72,7 +72,8 @@ def train(
                     device=device,
                     on_progress=stages.update,
                 )
-            metrics = metrics_by_pattern(trained.model, rows, system.suppressed())
+            own = folder.open_pieces(system.cohort_folder(line, trained.version.version))
+            metrics = metrics_by_pattern(trained.model, own, system.suppressed())
         out.result = {
             "line": line,
             "version": trained.version.version,
@@ -99,7 +100,7 @@ def evaluate(line: Line = "main", home: Home = None, as_json: Json = False) -> N
         with open_system(settings_for(home), create=False) as system:
             live = system.live(line)
             model = load_live_model(system, live)
-            rows = folder.read(system.cohort_folder(line, live.version))
+            rows = folder.open_pieces(system.cohort_folder(line, live.version))
             metrics = metrics_by_pattern(model, rows, system.suppressed())
         out.result = {"line": line, "version": live.version, "metrics": metrics}
         show_metrics(out, f"Model line '{line}', version {live.version}: test rows, by what is available", metrics)

@@ -3,7 +3,7 @@
 Shapes: n rows, M channels of the cohort, K outputs of the task, F numbers in a vector, T frames in a sequence.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
@@ -123,6 +123,15 @@ class Cohort:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def head(self) -> "Cohort":
+        """The cohort without its rows; see `mbd.cohort.piecewise`."""
+        return self.select([])
+
+    def pieces(self) -> Iterator["Cohort"]:
+        """All of it, which is in memory anyway; see `mbd.cohort.piecewise`."""
+        yield self
 
     @cached_property
     def modalities(self) -> tuple[Modality, ...]:

@@ -10,14 +10,18 @@ import bisect
 import hmac
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, TypedDict
 
-from mbd.cohort.cohort import EVERYONE, Cohort, Feature, Partition, Row
+from mbd.cohort.cohort import EVERYONE, Feature, Partition, Row
 from mbd.cohort.modality import Modality
+from mbd.cohort.piecewise import PiecewiseCohort
 from mbd.errors import CohortError
 from mbd.hashing import arrays_digest, canonical_json, json_digest, leaf_hash, path_in, tree_levels, tree_root
 
 KEY_BYTES = 32
+
+_IN_ORDER = attrgetter("partition", "modality", "subject", "content")  # text sorts as its UTF-8 bytes do
 
 _OPENING_DOMAIN = b"mbd manifest opening v2\0"
 _SUBJECT_DOMAIN = b"mbd manifest subject v2\0"
@@ -54,7 +58,7 @@ class AbsenceProof(TypedDict):
     right: Neighbour | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Leaf:
     """One channel of one row, as commitments; the fields in sort order."""
 
@@ -154,25 +158,31 @@ class Manifest:
         return {"index": index, "leaf": self.leaves[index].fields, "path": [node.hex() for node in path]}
 
 
-def build_manifest(cohort: Cohort, key: bytes) -> Manifest:
-    """The manifest of all rows, in any order of rows, under 32 fresh random bytes."""
+def build_manifest(cohort: PiecewiseCohort, key: bytes) -> Manifest:
+    """The manifest of all rows, in any order of rows and any pieces, under 32 fresh random bytes."""
     if len(key) != KEY_BYTES:
         raise CohortError(
             f"A manifest key has {KEY_BYTES} bytes, not {len(key)}.", remedy="draw one with secrets.token_bytes"
         )
-    subjects = {name: _name(key, name) for name in cohort.subjects}
-    leaves = [
-        Leaf(
-            partition=row.partition.value,
-            modality=modality.value,
-            subject=subjects[row.subject],
-            content=_commit(key, _CONTENT_DOMAIN, bytes.fromhex(_content(row, modality, feature))),
-        )
-        for modality in cohort.modalities
-        for row, feature in zip(cohort.rows, cohort.features[modality], strict=True)
-        if feature is not None
-    ]
-    return Manifest(tuple(sorted(leaves, key=lambda leaf: leaf.position)), len(cohort), key)
+    subjects: dict[str, str] = {}
+    leaves: list[Leaf] = []
+    rows = 0
+    for piece in cohort.pieces():
+        rows += len(piece)
+        subjects |= {name: _name(key, name) for name in piece.subjects if name not in subjects}
+        leaves += [
+            Leaf(
+                partition=row.partition.value,
+                modality=modality.value,
+                subject=subjects[row.subject],
+                content=_commit(key, _CONTENT_DOMAIN, bytes.fromhex(_content(row, modality, feature))),
+            )
+            for modality in piece.modalities
+            for row, feature in zip(piece.rows, piece.features[modality], strict=True)
+            if feature is not None
+        ]
+    leaves.sort(key=_IN_ORDER)
+    return Manifest(tuple(leaves), rows, key)
 
 
 def _content(row: Row, modality: Modality, feature: Feature) -> str:

@@ -1,11 +1,12 @@
 """Train the heads of a new model line on top of a public backbone. It chooses every constant on public rows."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mbd.backbones.base import Backbone
-from mbd.cohort.cohort import Cohort, Partition, Split
+from mbd.cohort.cohort import Cohort, Partition, Split, Task
+from mbd.cohort.piecewise import PiecewiseCohort
 from mbd.errors import TrainingError
 from mbd.lattice.featurizer import Featurizer
 from mbd.lattice.layout import INDICATOR_PENALTY
@@ -13,6 +14,7 @@ from mbd.lattice.model import LatticeModel
 from mbd.lattice.provenance import ENTANGLED, LATTICE
 from mbd.lattice.release import ReleasePolicy, release_heads
 from mbd.lattice.selection import PenaltyRule, select_penalties
+from mbd.lattice.statistics import Statistics
 from mbd.lattice.towers import Trained, part_of
 from mbd.privacy.noise import NoiseSource
 
@@ -47,9 +49,21 @@ def training_rows(cohort: Cohort) -> Cohort:
     return cohort.where(split=Split.TRAIN)
 
 
+def sum_pieces(featurizer: Featurizer, task: Task, pieces: Iterable[Cohort]) -> Statistics:
+    """The statistics of the training rows of all pieces; zero for no piece at all.
+
+    Raises:
+        ExactnessError: the sums could reach 2^53; checked before each sum.
+    """
+    total = Statistics.zero(featurizer.grid, featurizer.layout.width, task.outputs)
+    for piece in pieces:
+        total += featurizer.statistics(training_rows(piece))
+    return total
+
+
 def fit_lattice(
     backbone: Backbone,
-    cohort: Cohort,
+    cohort: PiecewiseCohort,
     *,
     policy: ReleasePolicy,
     noise: NoiseSource,
@@ -64,7 +78,7 @@ def fit_lattice(
 
     Args:
         backbone: trained on this cohort, on its public partition alone unless ``line`` says otherwise.
-        cohort: all splits; test rows are not read.
+        cohort: all splits; test rows count nowhere. Its public rows are held in memory, the others pass in pieces.
         policy: the line's public constants; ``heads`` is set here.
         noise: the committed stream.
         purpose: binds the noise to this occasion.
@@ -80,20 +94,21 @@ def fit_lattice(
         NotCertifiedError: a head's residual stayed above tau; nothing was released.
     """
     line = line or Line()
-    if policy.loss == "cross-entropy" and cohort.task.kind != "classification":
+    task, public = cohort.head.task, cohort.where(partition=Partition.PUBLIC)
+    if policy.loss == "cross-entropy" and task.kind != "classification":
         raise TrainingError(
             "Cross-entropy heads predict classes, and this cohort's labels are scores.",
             remedy='leave `heads = "squared"` in the recipe',
         )
-    public = cohort.where(partition=Partition.PUBLIC, split=Split.TRAIN)
-    featurizer = select_penalties(Featurizer.fit(backbone, public), cohort, rule=rule, on_progress=on_progress)
+    known = training_rows(public)
+    featurizer = select_penalties(Featurizer.fit(backbone, known), public, rule=rule, on_progress=on_progress)
     featurizer = featurizer.with_layout(replace(featurizer.layout, indicator_penalty=indicator_penalty))
     if line.towers:
-        featurizer = featurizer.with_towers({name: made.tower for name, made in line.towers.items()}, public)
-    statistics = featurizer.statistics(training_rows(cohort))
+        featurizer = featurizer.with_towers({name: made.tower for name, made in line.towers.items()}, known)
+    statistics = sum_pieces(featurizer, task, cohort.pieces())
     patterns = featurizer.layout.patterns
     policy = replace(policy, heads=len(patterns))
-    rows = featurizer.head_rows(training_rows(cohort), salt=salt) if policy.loss == "cross-entropy" else None
+    rows = featurizer.head_rows(cohort.where(split=Split.TRAIN), salt=salt) if policy.loss == "cross-entropy" else None
     released = release_heads(
         featurizer.layout,
         statistics,
@@ -105,7 +120,7 @@ def fit_lattice(
         rows=rows,
     )
     return LatticeModel(
-        cohort.task,
+        task,
         featurizer,
         statistics,
         salt,

@@ -46,6 +46,8 @@ from mbd.lattice.towers import Origin, origin_from_json, origin_to_json, part_of
 FORMAT = "mbd-lattice-model/1"
 PARTS = ("backbone.safetensors", "constants.safetensors", "statistics.safetensors", "heads.safetensors")
 """The files that every model has beside ``model.json``."""
+CONSTANTS = PARTS[:2]
+"""What the featurizer of a line with a public backbone and no towers is made of."""
 
 
 @dataclass(frozen=True)
@@ -208,11 +210,7 @@ def load_model(folder: Path, *, without: Collection[str] = ()) -> LatticeModel:
     layout = whole.without_towers(without)
     blind = {tower_modality(name) for name in without}
     patterns = [name for name in about["heads"] if not parse_pattern(name) & blind]
-    scalings = {
-        group: Scaling(constants[f"{group}.centre"], constants[f"{group}.factor"])
-        for group in layout.groups
-        if group not in towers
-    }
+    scalings = _scalings(layout, constants)
     scalings |= {name: Scaling(b["centre"].numpy(), b["factor"].numpy()) for name, (_, b) in towers.items()}
     networks = {name: tower.double() for name, (tower, _) in towers.items()}
     backbone = load_backbone(folder / "backbone.safetensors")
@@ -231,6 +229,38 @@ def load_model(folder: Path, *, without: Collection[str] = ()) -> LatticeModel:
         seed=about["seed"],
         shard_key=statistics["shard_key"].tobytes(),
     )
+
+
+def load_featurizer(folder: Path) -> Featurizer:
+    """The featurizer of a line with a public backbone and no towers, from `CONSTANTS` and ``model.json`` alone.
+
+    Raises:
+        TrainingError: one of these is missing, damaged, or of another line.
+    """
+    try:
+        about: dict[str, Any] = json.loads((folder / "model.json").read_bytes())
+        damaged = sorted(set(_damaged(folder, about)) & set(CONSTANTS))
+        if about["format"] != FORMAT or damaged or about["towers"]:
+            raise TrainingError(
+                f"The constants in {folder} are not those of a line without towers: {', '.join(damaged) or 'format'}.",
+                remedy="fetch them again; of a line with towers, load the whole model",
+            )
+        layout, constants = Layout.from_json(about["layout"]), _read(folder / "constants.safetensors")
+        backbone = load_backbone(folder / "backbone.safetensors")
+        return Featurizer(backbone, layout, Grid(**about["grid"]), _scalings(layout, constants))
+    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise TrainingError(
+            f"The constants in {folder} cannot be read ({error}).", remedy="fetch them again"
+        ) from error
+
+
+def _scalings(layout: Layout, constants: Mapping[str, NDArray[Any]]) -> dict[str, Scaling]:
+    """Of all groups but the towers', which have their own files."""
+    return {
+        group: Scaling(constants[f"{group}.centre"], constants[f"{group}.factor"])
+        for group in layout.groups
+        if group not in layout.towers
+    }
 
 
 def lost_towers(folder: Path) -> tuple[str, ...]:

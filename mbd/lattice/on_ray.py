@@ -1,7 +1,7 @@
-"""Statistics of a cohort folder, accumulated by Ray tasks. It needs the extra ``ray``, and starts no cluster itself.
+"""Statistics of a cohort folder, here or in a bucket, accumulated by Ray tasks. It needs the extra ``ray``.
 
-Each task reads its shard of the folder's Parquet and safetensors files by itself, and only integers travel: no row
-enters Ray's object store, where it could be spilled to a disk that no withdrawal reaches.
+It starts no cluster itself. Each task reads its shard of the folder's Parquet and safetensors files by ranges, and only
+integers travel: no row enters Ray's object store, where it could be spilled to a disk that no withdrawal reaches.
 """
 
 from importlib import import_module
@@ -11,35 +11,45 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mbd.cohort.folder import open_pieces
+from mbd.cohort.folder import PIECE_ROWS, Pieces, open_pieces
 from mbd.errors import MbdError, SettingsError
-from mbd.lattice.model import load_model
-from mbd.lattice.statistics import Grid, Statistics
-from mbd.lattice.streaming import PIECE_ROWS, stream_statistics
+from mbd.lattice.model_store import open_featurizer
+from mbd.lattice.statistics import Statistics
+from mbd.lattice.streaming import stream_statistics
 
 Arrays = dict[str, NDArray[np.int64]]
 
 
-def ray_statistics(model: Path, cohort: Path, *, tasks: int, rows: int = PIECE_ROWS) -> Statistics:
+def ray_statistics(
+    model: str | Path, cohort: str | Path, *, tasks: int, rows: int = PIECE_ROWS, **options: Any
+) -> Statistics:
     """The statistics of the training rows of a cohort folder under a model's constants.
 
-    Partial sums are added as they arrive, in whatever order; a task that Ray repeats gives the same bits again.
+    The folder's files are compared with their digests once, here, before any task starts; a task that finds another
+    file fails. Partial sums are added as they arrive, in whatever order; a task that Ray repeats gives the same bits
+    again.
 
     Args:
-        model: folder of a saved model; every worker sees it under this path.
-        cohort: a cohort folder, seen likewise.
+        model: a saved model's folder, which every worker sees under this path, or ``STORE/ADDRESS``, of which workers
+            fetch the public constants by themselves.
+        cohort: a cohort folder on a filesystem that all workers share, or its ``s3://BUCKET/PREFIX``.
         tasks: how many shards to make, one CPU each.
         rows: of a piece.
+        options: for S3, see `mbd.cohort.place.open_place`. They travel with the tasks, keys included; without any, the
+            AWS_ variables of each worker hold.
 
     Raises:
         SettingsError: Ray is not installed, or not started.
-        CohortError: the folder is damaged.
+        CohortError: the folder is damaged, or changes meanwhile.
+        StoreError: a blob of the model is missing or damaged, or the store cannot be used.
+        TrainingError: a file of the model's folder is damaged.
         ExactnessError: the sums could reach 2^53; checked before each sum.
     """
     ray = _started_ray()
-    total = Statistics.zero(*_shape(model, cohort))
+    featurizer, pieces = open_featurizer(model, **options), open_pieces(cohort, **options)
+    total = Statistics.zero(featurizer.grid, featurizer.layout.width, pieces.head.task.outputs)
     run = ray.remote(_shard)
-    waiting = [run.remote(model, cohort, rows, shard, tasks) for shard in range(tasks)]
+    waiting = [run.remote(model, pieces, options, rows=rows, shard=shard, shards=tasks) for shard in range(tasks)]
     while waiting:
         [done], waiting = ray.wait(waiting, num_returns=1)
         try:
@@ -52,16 +62,10 @@ def ray_statistics(model: Path, cohort: Path, *, tasks: int, rows: int = PIECE_R
     return total
 
 
-def _shard(model: Path, cohort: Path, rows: int, shard: int, shards: int) -> Arrays:
+def _shard(model: str | Path, pieces: Pieces, options: dict[str, Any], *, rows: int, shard: int, shards: int) -> Arrays:
     """One task: nothing but integers leaves it."""
-    featurizer = load_model(model).featurizer
-    return stream_statistics(featurizer, open_pieces(cohort), rows=rows, shard=shard, shards=shards).arrays()
-
-
-def _shape(model: Path, cohort: Path) -> tuple[Grid, int, int]:
-    """Grid, width and outputs; files that are damaged are found here, before any task is started."""
-    featurizer = load_model(model).featurizer
-    return featurizer.grid, featurizer.layout.width, open_pieces(cohort).task.outputs
+    featurizer = open_featurizer(model, **options)
+    return stream_statistics(featurizer, pieces, rows=rows, shard=shard, shards=shards).arrays()
 
 
 def _started_ray() -> Any:

@@ -5,16 +5,10 @@ Rows pass through the featurizer in pieces, each of them a small cohort, and fea
 give the bits of one pass over the whole cohort.
 """
 
-from collections.abc import Iterable
-
-from mbd.cohort.cohort import Cohort, Task
-from mbd.cohort.folder import Pieces
+from mbd.cohort.folder import PIECE_ROWS, Pieces
 from mbd.lattice.featurizer import Featurizer
-from mbd.lattice.fit import training_rows
+from mbd.lattice.fit import sum_pieces
 from mbd.lattice.statistics import Statistics
-
-PIECE_ROWS = 256
-"""One batch of the featurizer; larger pieces cost memory, about three times their features, and save little."""
 
 
 def stream_statistics(
@@ -33,16 +27,4 @@ def stream_statistics(
         CohortError: the folder is damaged, or there is no such shard.
         ExactnessError: the sums could reach 2^53.
     """
-    return sum_pieces(featurizer, pieces.task, pieces.read(rows, shard=shard, shards=shards))
-
-
-def sum_pieces(featurizer: Featurizer, task: Task, pieces: Iterable[Cohort]) -> Statistics:
-    """The statistics of the training rows of all pieces; zero for no piece at all.
-
-    Raises:
-        ExactnessError: the sums could reach 2^53; checked before each sum.
-    """
-    total = Statistics.zero(featurizer.grid, featurizer.layout.width, task.outputs)
-    for piece in pieces:
-        total += featurizer.statistics(training_rows(piece))
-    return total
+    return sum_pieces(featurizer, pieces.head.task, pieces.read(rows, shard=shard, shards=shards))

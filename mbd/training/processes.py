@@ -20,7 +20,7 @@ from typing import Any
 import torch.distributed as dist
 
 from mbd.cohort import folder
-from mbd.cohort.cohort import Cohort
+from mbd.cohort.cohort import Cohort, Partition
 from mbd.errors import RanksError
 from mbd.training.loop import OnProgress, Trained, train
 from mbd.training.randomness import Device
@@ -132,9 +132,9 @@ def _other(rank: int, work: _Work) -> None:
     """What another process does. It says nothing of a process that stopped before it: that one says why itself."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the first process's to answer, which then ends this one
     try:
-        cohort = folder.read(work.stored)
+        stored, recipe = folder.open_pieces(work.stored), work.recipe
+        cohort = stored.where(None if recipe.sees_revocable else Partition.PUBLIC)
         _join(rank, work, waits_for=[parent_process()])
-        recipe = work.recipe
         train(recipe, cohort, seed=work.seed, partitions=recipe.partitions, checkpoint_dir=work.checkpoint_dir)
     except RanksError:
         return

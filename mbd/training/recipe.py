@@ -75,6 +75,11 @@ class Recipe:
         return (Partition.PUBLIC,) if self.trains_on == "public" else tuple(Partition)
 
     @property
+    def sees_revocable(self) -> bool:
+        """Whether some network is trained on revocable rows."""
+        return self.trains_on == "everyone" or bool(self.towers)
+
+    @property
     def towers(self) -> tuple[ShardedRecipe | PrivateRecipe, ...]:
         """All entries for towers."""
         return (*self.sharded, *self.private)

@@ -11,6 +11,7 @@ import numpy as np
 
 from mbd.cohort.cohort import Cohort, Split, Task
 from mbd.cohort.modality import Modality, pattern_name
+from mbd.cohort.piecewise import PiecewiseCohort
 from mbd.cohort.suppression import drop_suppressed
 from mbd.errors import CohortError
 from mbd.lattice.model import LatticeModel
@@ -44,7 +45,9 @@ class RowPrediction:
     output: float | str | None
 
 
-def metrics_by_pattern(model: LatticeModel, cohort: Cohort, suppressed: Suppressed) -> dict[str, dict[str, float]]:
+def metrics_by_pattern(
+    model: LatticeModel, cohort: PiecewiseCohort, suppressed: Suppressed
+) -> dict[str, dict[str, float]]:
     """Metrics on the test rows for every availability pattern that still has a head.
 
     For a pattern, each row keeps the channels of the pattern that it has; a row that has none is left out and counted

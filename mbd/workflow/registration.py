@@ -8,7 +8,6 @@ from sqlalchemy import Connection
 
 from certs.dsse import Envelope
 from certs.statement import DeletionStatement
-from mbd.cohort.cohort import Cohort
 from mbd.cohort.manifest import Manifest
 from mbd.lattice.model import LatticeModel, Saved
 from mbd.records import certificates, lineage, models
@@ -26,7 +25,7 @@ def register_line(
     connection: Connection,
     *,
     line: str,
-    cohort: Cohort,
+    name: str,
     manifest: Manifest,
     model: LatticeModel,
     saved: Saved,
@@ -41,7 +40,7 @@ def register_line(
     ``public_digest`` names the public rows, which shape a public backbone; an entangled one comes from all rows.
     """
     backbone = saved.digests["backbone.safetensors"]
-    whole = Node(Kind.COHORT, manifest.root, manifest.root, cohort.name, now, {"rows": len(cohort)})
+    whole = Node(Kind.COHORT, manifest.root, manifest.root, name, now, {"rows": manifest.rows})
     sums = Node(Kind.STATISTICS, model.commitment, model.commitment, f"statistics of {line}", now)
     for node in (whole, sums):
         lineage.add_node(connection, node)
@@ -49,7 +48,7 @@ def register_line(
     exposures.record_exposure(connection, whole.id, exposure)
     shaped_by = whole
     if model.provenance["backbone"] == "public":
-        shaped_by = Node(Kind.PUBLIC_COHORT, public_digest, public_digest, f"{cohort.name}, public rows", now)
+        shaped_by = Node(Kind.PUBLIC_COHORT, public_digest, public_digest, f"{name}, public rows", now)
         lineage.add_node(connection, shaped_by)
         exposures.record_exposure(connection, shaped_by.id, public_exposure)
     _add_backbone(connection, f"backbone of {line}", backbone, made=made, shaped_by=shaped_by.id, now=now)

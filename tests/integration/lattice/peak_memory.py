@@ -1,4 +1,4 @@
-"""The peak memory of one process: `peak_memory.py stream|load MODEL SMALL LARGE`.
+"""The peak memory of one process: `peak_memory.py stream|load MODEL SMALL LARGE`, folders or s3:// URLs.
 
 Prints by how many MB the peak rises when, after the small cohort, the statistics of the large one are made.
 
@@ -21,10 +21,10 @@ def peak_kilobytes() -> int:
 
 def main(how: str, model: str, small: str, large: str) -> None:
     featurizer = load_model(Path(model)).featurizer
-    stream_statistics(featurizer, open_pieces(Path(small)))
+    stream_statistics(featurizer, open_pieces(small))
     before = peak_kilobytes()
     if how == "stream":
-        stream_statistics(featurizer, open_pieces(Path(large)))
+        stream_statistics(featurizer, open_pieces(large))
     else:
         featurizer.statistics(training_rows(read(Path(large))))
     sys.stdout.write(f"{(peak_kilobytes() - before) / 1024:.1f}\n")

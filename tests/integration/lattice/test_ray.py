@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from mbd.errors import CohortError, SettingsError
-from mbd.lattice.on_ray import ray_statistics
+from mbd.cohort.copies import copy_folder
+from mbd.cohort.folder import open_pieces
+from mbd.cohort.store import open_store
+from mbd.errors import CohortError, SettingsError, StoreError
+from mbd.lattice.model_store import push_model
+from mbd.lattice.on_ray import _shard, ray_statistics
 
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None,
@@ -73,6 +77,50 @@ def test_the_workers_sum_to_the_bits_of_one_process(stored, tasks, rows):
 def test_what_a_worker_refuses_is_an_error_of_ours(stored):
     with pytest.raises(CohortError, match="pieces of 0 rows"):
         ray_statistics(stored.model, stored.cohort, tasks=2, rows=0)
+
+
+@pytest.fixture(scope="module")
+def in_bucket(s3, stored):
+    """The cohort's and the model's URL, and how to reach them."""
+    bucket = s3.bucket()
+    cohort, models = f"s3://{bucket}/cohorts/c", f"s3://{bucket}/models"
+    copy_folder(stored.cohort, cohort, **s3.options)
+    return f"{models}/{push_model(stored.model, open_store(models, **s3.options))}", cohort, s3.options
+
+
+@needs_ray
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("rows", [7, 1000])
+def test_the_workers_read_a_bucket_alone_and_sum_to_the_bits_of_one_process(stored, in_bucket, rows):
+    model, cohort, options = in_bucket
+    total = ray_statistics(model, cohort, tasks=2, rows=rows, **options)
+    assert total == stored.made.statistics
+    assert total.commitment(stored.made.salt) == stored.made.commitment
+
+
+@needs_ray
+@pytest.mark.usefixtures("cluster")
+def test_rows_that_changed_after_the_check_fail_the_task(stored, tmp_path):
+    """What a task is given is what was checked: another folder in its place is noticed in the worker."""
+    import ray
+
+    shutil.copytree(stored.cohort, tmp_path / "c")
+    pieces = open_pieces(tmp_path / "c")
+    shutil.rmtree(tmp_path / "c")
+    shutil.copytree(stored.cohort, tmp_path / "c")
+    task = ray.remote(_shard).remote(stored.model, pieces, {}, rows=7, shard=0, shards=1)
+    with pytest.raises(ray.exceptions.RayTaskError) as caught:
+        ray.get(task)
+    assert isinstance(caught.value.cause, CohortError)
+    assert "has changed since it was opened" in caught.value.cause.message
+
+
+@needs_ray
+@pytest.mark.usefixtures("cluster")
+def test_a_model_that_is_not_in_the_store_is_an_error_of_ours(in_bucket):
+    model, cohort, options = in_bucket
+    with pytest.raises(StoreError, match="has no blob"):
+        ray_statistics(f"{model.rpartition('/')[0]}/{'a' * 64}", cohort, tasks=2, **options)
 
 
 @needs_ray

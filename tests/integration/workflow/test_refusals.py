@@ -1,17 +1,28 @@
 """What is refused, with what reason, and that nothing is left behind."""
 
 import dataclasses
+import shutil
 
 import pytest
 
 from mbd.cohort.cohort import EVERYONE, Partition
 from mbd.cohort.modality import Modality
-from mbd.errors import CohortError, DeletionError, LedgerError, NothingToDeleteError, SettingsError, UnknownSubjectError
+from mbd.errors import (
+    CohortError,
+    DeletionError,
+    LedgerError,
+    NothingToDeleteError,
+    SettingsError,
+    TrainingError,
+    UnknownSubjectError,
+)
+from mbd.lattice.model import save_model
 from mbd.records import requests
 from mbd.records.database import begin_snapshot
 from mbd.settings import Settings
 from mbd.workflow.filing import channels_of
-from mbd.workflow.revocation import revoke
+from mbd.workflow.live import load_live_model
+from mbd.workflow.revocation import resume, revoke
 from mbd.workflow.system import open_system
 from mbd.workflow.training import train_line
 
@@ -94,3 +105,29 @@ def test_who_withdrew_a_channel_never_becomes_public(system, cohort, people, rec
     public = dataclasses.replace(both, rows=rows)
     with pytest.raises(CohortError, match="have withdrawn a channel before"):
         train_line(system, public, recipe, line="second", seed=0, drop_channels=True)
+
+
+@pytest.mark.parametrize("part", ["statistics.safetensors", "heads.safetensors", "constants.safetensors"])
+def test_a_live_version_with_a_changed_file_is_refused_and_serves_once_it_is_restored(system, people, part):
+    path = system.model_folder("main", 1) / part
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(TrainingError, match=f"not the one its model.json describes: {part}"):
+        revoke(system, [(people[0], AUDIO)])
+    assert system.live("main").version == 1
+    assert system.suppressed()(people[0], AUDIO)
+    path.write_bytes(content)
+    (result,) = resume(system)
+    assert result.version == 2
+
+
+def test_a_sound_model_folder_that_is_not_the_registered_one_is_refused(system, people):
+    model = load_live_model(system, system.live("main"))
+    where = system.model_folder("main", 1)
+    shutil.rmtree(where)
+    save_model(dataclasses.replace(model, salt=b"x" * 32), where, cohort_root=system.live("main").cohort)
+    with pytest.raises(TrainingError, match="not those of main version 1 as it was registered"):
+        load_live_model(system, system.live("main"))
+    with pytest.raises(TrainingError, match="not those of main version 1"):
+        revoke(system, [(people[0], AUDIO)])
+    assert system.live("main").version == 1

@@ -1,4 +1,4 @@
-"""Lines with cross-entropy heads: solved on the rows that are left, and left alone only where no row of theirs changed."""
+"""Lines with cross-entropy heads: solved on the rows that are left, and left alone where no row of theirs changed."""
 
 import dataclasses
 
