@@ -324,9 +324,11 @@ _INSTEAD: dict[EntangledMechanism, str] = {
 def _alternatives(
     model: LatticeModel, down: Downdated, mechanism: HeadMechanism, spent: Sequence[float]
 ) -> tuple[Alternative, ...]:
+    mus = [model.policy.head_mu] * len(down.changed)
     if mechanism == "lattice-newton":
+        proves = lattice.guarantee_of("lattice-refit", mus, down).name
         reason = "It reads every row again; it is taken when the line's budget is used up, or on up to MBD_EXACT_ROWS."
-        return (Alternative("lattice-refit", "exact", len(down.after), reason),)
+        return (Alternative("lattice-refit", proves, len(down.after), reason),)
     if mechanism == "lattice-refit":
         reason = "It proves less." if _fits_budget(model, down, spent) else "It would pass the line's budget."
         return (Alternative("lattice-newton", "certified", down.rows_touched, reason),)
