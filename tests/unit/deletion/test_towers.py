@@ -83,7 +83,7 @@ def test_the_towers_of_the_people_concerned_go_and_everything_left_is_of_the_res
         ("everyone's face", {"v.private"}, "lattice-drop"),
     ],
 )
-def test_what_goes_and_by_which_mechanism(towered, towers_model, cohort, requests, name, gone, mechanism):
+def test_what_goes_and_by_which_mechanism(towered, towers_model, cohort, *, requests, name, gone, mechanism):
     """The same as above in plain words, so that a mistake in the definition does not hide."""
     outcome = towered.deleted(towers_model, cohort, *requests[name])
     assert (set(outcome.towers), outcome.mechanism) == (gone, mechanism)
@@ -224,7 +224,7 @@ def test_a_shard_that_nobody_is_left_to_train_stays_away(towered, towers_model, 
         ({"tower t.shard0": "sharded"}, "tower t.shard0"),
     ],
 )
-def test_a_tower_without_a_known_provenance_is_refused(towered, towers_model, cohort, people, change, named):
+def test_a_tower_without_a_known_provenance_is_refused(towered, towers_model, cohort, *, people, change, named):
     provenance = {k: v for k, v in {**towers_model.provenance, **change}.items() if v is not None}
     odd = dataclasses.replace(towers_model, provenance=provenance)
     for attempt in (

@@ -134,7 +134,7 @@ def test_a_saved_model_comes_back_bit_for_bit(cohort, model, tmp_path):
 
 @pytest.mark.parametrize("kind", ["public", "entangled"])
 def test_what_saw_revocable_rows_has_another_digest_under_another_salt(model, tmp_path, kind):
-    """A digest in a certificate must not confirm a guess at a row; of public parts there is nothing to guess."""
+    """A digest in a certificate must not confirm a guess at a row; in public parts nothing is to be guessed."""
     model = model if kind == "public" else dataclasses.replace(model, provenance={**model.provenance, **ENTANGLED})
     one, two = (
         saved(dataclasses.replace(model, salt=salt * 32), tmp_path / name).digests
