@@ -243,7 +243,7 @@ def _check_towers(statement: DeletionStatement) -> None:
 
 
 def _check_each_tower(predicate: ModalityDeletion) -> None:
-    """A tower is of the kind that it is called; it goes with its modality, or all that used it is solved from nothing."""
+    """A tower is of the kind that it is called; it goes with its modality, or what used it is solved from nothing."""
     procedure = predicate.procedure
     nobodys = {modality[0] for modality in _withdrawn_by_all(predicate)}
     for tower in procedure.towers:

@@ -159,9 +159,10 @@ def summarise(out: Output, statement: Statement) -> None:
                 lead="Guarantee:",
             )
             for tower in departed:
+                who = "1 person has" if tower.subjects == 1 else f"{tower.subjects} people have"
                 out.item(
-                    f"tower {tower.tower}, which {tower.subjects} people have left: {tower.steps} steps of DP-SGD, each "
-                    f"person in one with probability {tower.rate:g}, noise {tower.noise_multiplier:g} clipping norms"
+                    f"tower {tower.tower}, which {who} left: {tower.steps} steps of DP-SGD, each person in one with "
+                    f"probability {tower.rate:g}, noise {tower.noise_multiplier:g} clipping norms"
                 )
         case Exact(equalities=equalities):
             out.say("exact.", lead="Guarantee:")
