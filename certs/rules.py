@@ -203,12 +203,7 @@ def _check_towers(statement: DeletionStatement) -> None:
         listed = {file.name for file in files if file.name.startswith(_TOWER_FILE)}
         if len(set(names)) < len(names) or listed != {f"{_TOWER_FILE}{name}.safetensors" for name in expected}:
             _refuse(Code.PROCEDURE_INVALID, "The towers are not those whose files the models have.")
-    for tower in procedure.towers:
-        if tower.provenance != ("private" if tower.name.endswith(".private") else "sharded"):
-            _refuse(Code.PROCEDURE_INVALID, f"The tower {tower.name} is not of the provenance that its name says.")
-        gone = {modality[0] for modality in _withdrawn_by_all(predicate)}
-        if tower.action == "kept" and tower.name[0] in gone:
-            _refuse(Code.PROCEDURE_INVALID, f"The tower {tower.name} sees a modality that nobody has left, and stays.")
+    _check_each_tower(predicate)
     if (procedure.mechanism == "tower-drop") > (len(kept) < len(names)):
         _refuse(Code.PROCEDURE_INVALID, "The mechanism tower-drop drops a tower, and none is dropped.")
     if procedure.mechanism in _OF_ENTANGLED and names:
@@ -219,6 +214,22 @@ def _check_towers(statement: DeletionStatement) -> None:
         _refuse(Code.CLASS_NOT_ALLOWED, "A private tower saw what is withdrawn and stays, and its account is missing.")
     if not accounted <= kept:
         _refuse(Code.PROCEDURE_INVALID, "An account is of a tower that the model does not have.")
+
+
+def _check_each_tower(predicate: ModalityDeletion) -> None:
+    """A tower is of the kind that it is called; it goes with its modality, or what used it is solved from nothing."""
+    procedure = predicate.procedure
+    nobodys = {modality[0] for modality in _withdrawn_by_all(predicate)}
+    for tower in procedure.towers:
+        name, letter, dropped = tower.name, tower.name[0], tower.action == "dropped"
+        if tower.provenance != ("private" if name.endswith(".private") else "sharded"):
+            _refuse(Code.PROCEDURE_INVALID, f"The tower {name} is not of the provenance that its name says.")
+        if not dropped and letter in nobodys:
+            _refuse(Code.PROCEDURE_INVALID, f"The tower {name} sees a modality that nobody has left, and stays.")
+        if dropped and letter not in nobodys and procedure.mechanism != "tower-drop":
+            _refuse(Code.PROCEDURE_INVALID, f"{procedure.mechanism} goes on from heads that used the tower {name}.")
+        if dropped and any(letter in head for head in procedure.unchanged):
+            _refuse(Code.PROCEDURE_INVALID, f"A head that used the dropped tower {name} is called unchanged.")
 
 
 def _all_heads(letters: str) -> set[str]:

@@ -11,17 +11,26 @@ import math
 
 from certs.gaussian import log_normal_cdf
 
+_MOST_DRAWS = 1 << 20  # a longer run is cut short, which lowers the bound: what a statement says must not cost hours
+_LEAST_NOISE, _LARGEST_NOISE = 1e-3, 1e12  # more noise than there is lowers the bound; beyond, it is 0 for float64
+_LARGEST_EPSILON = 1e6  # beyond, nothing is claimed
 _REACH = 12.0  # standard deviations of the binomial that are summed: leaving some out only lowers the bound
 _HALVINGS = 100
 
 
 def subsampled_delta(epsilon: float, rate: float, noise_multiplier: float, steps: int, subjects: int = 1) -> float:
-    """A lower bound of delta at ``epsilon`` for so many people who left.
+    """A lower bound of delta at ``epsilon`` for so many people who left; any positive numbers are judged in a second.
+
+    Looking at fewer steps is post-processing. Fewer people lower the bound as well: their sum is larger less often.
 
     >>> 1e-5 < subsampled_delta(1.0, 0.01, 1.0, 1000) < 1e-2
     True
     """
-    draws, scale = subjects * steps, noise_multiplier * math.sqrt(steps)
+    if epsilon > _LARGEST_EPSILON or noise_multiplier > _LARGEST_NOISE:
+        return 0.0
+    subjects = min(subjects, _MOST_DRAWS)
+    steps = min(steps, _MOST_DRAWS // subjects)
+    draws, scale = subjects * steps, max(noise_multiplier, _LEAST_NOISE) * math.sqrt(steps)
     spread = math.sqrt(draws * rate * (1 - rate))
     low = max(0, math.floor(draws * rate - _REACH * spread))
     high = min(draws, math.ceil(draws * rate + _REACH * spread))

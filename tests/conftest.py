@@ -138,3 +138,55 @@ def fit_small():
         return LatticeModel(cohort.task, featurizer, statistics, salt, released.heads, policy)
 
     return fit
+
+
+@pytest.fixture(scope="session")
+def tower_recipe():
+    """Three shards for the voice, one private tower for the face: as small and quick as they can be."""
+    from mbd.training.recipe import Recipe
+    from mbd.training.tower_recipe import PrivateRecipe, ShardedRecipe, TowerRecipe
+
+    def tower(modality):
+        return TowerRecipe(modality, width=3, epochs=1, batch_size=8)
+
+    private = PrivateRecipe(tower("vision"), rate=0.1, noise_multiplier=8.0, steps=4, subjects=8, learning_rate=0.1)
+    return Recipe(
+        options={"width": 4, "property_width": 4}, sharded=(ShardedRecipe(tower("audio"), 3),), private=(private,)
+    )
+
+
+@pytest.fixture(scope="session")
+def fit_towers(tower_recipe):
+    """``fit_towers(cohort)``: version 1 of a line with towers over a small, untrained, real MBD backbone."""
+    import torch
+
+    from mbd.backbones.base import Interface
+    from mbd.backbones.zoo import build
+    from mbd.cohort.cohort import Partition, Split
+    from mbd.deletion.towers import train_towers
+    from mbd.lattice.fit import Line, fit_lattice
+    from mbd.lattice.release import ReleasePolicy
+    from mbd.privacy.noise import NoiseSource
+
+    noise = NoiseSource(b"n" * 32)
+
+    def fit(
+        cohort, recipe=tower_recipe, *, policy=None, shard_key=b"k" * 32, seed=3, purpose="line/1", entangled=False
+    ):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(7)
+            backbone = build("mbd", Interface.of(cohort), {"width": 4, "property_width": 4})
+        backbone.standardiser.fit(cohort.where(partition=Partition.PUBLIC, split=Split.TRAIN))
+        names = [name for entry in recipe.towers for name in entry.names()]
+        towers = train_towers(recipe, cohort, names, seed=seed, shard_key=shard_key, noise=noise, purpose=purpose)
+        return fit_lattice(
+            backbone,
+            cohort,
+            policy=policy or ReleasePolicy(),
+            noise=noise,
+            purpose=purpose,
+            salt=b"s" * 32,
+            line=Line(entangled, towers, recipe.to_json(), seed, shard_key),
+        )
+
+    return fit

@@ -188,9 +188,10 @@ def _summarise_deletion(out: Output, statement: DeletionStatement) -> None:
                 lead="Guarantee:",
             )
             for tower in departed:
+                who = "1 person has" if tower.subjects == 1 else f"{tower.subjects} people have"
                 out.item(
-                    f"tower {tower.tower}, which {tower.subjects} people have left: {tower.steps} steps of DP-SGD, "
-                    f"each person in one with probability {tower.rate:g}, noise {tower.noise_multiplier:g} norms"
+                    f"tower {tower.tower}, which {who} left: {tower.steps} steps of DP-SGD, each person in one with "
+                    f"probability {tower.rate:g}, noise {tower.noise_multiplier:g} norms"
                 )
         case Exact(equalities=equalities):
             out.say("exact.", lead="Guarantee:")

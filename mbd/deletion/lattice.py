@@ -26,6 +26,7 @@ from mbd.errors import DeletionError
 from mbd.lattice.cross_entropy import ASSUMPTIONS as ASSUMPTIONS_OF_ROWS
 from mbd.lattice.fit import training_rows
 from mbd.lattice.model import LatticeModel
+from mbd.lattice.provenance import Provenance
 from mbd.lattice.release import release_heads
 from mbd.lattice.statistics import Statistics
 from mbd.lattice.towers import part_of
@@ -43,7 +44,10 @@ STATISTICS_EQUALITY = "statistics (G', c', n') = those of D' computed from scrat
 PUBLIC_EQUALITY = "backbone and feature constants: functions of public rows alone, the same bits as before"
 UNCHANGED_EQUALITY = "heads without the revoked channels: their statistics, and so their weights, are the same bits"
 REFIT_EQUALITY = "updated heads: solved from nothing on (G', c'), with fresh noise of the comparator's own scale"
-TOWER_EQUALITY = "towers that remain: trained by shards without any of the people concerned, the same bits as before"
+UNTOUCHED_EQUALITY = (
+    "backbone and feature constants: no row behind them held what is withdrawn, the same bits as before"
+)
+TOWER_EQUALITY = "towers that remain: no row behind them held what is withdrawn, the same bits as before"
 TOWER_ASSUMPTION = (
     "Poisson draws and noise of private towers are ChaCha20 output under the noise secret, taken as random."
 )
@@ -181,8 +185,10 @@ def guarantee_of(mechanism: HeadMechanism, mus: Sequence[float], down: Downdated
         mus: one for each of them.
         down: the model without the revoked channels; private towers that stay make the whole certified.
     """
-    sharded = (TOWER_EQUALITY,) if down.kept.origins else ()
-    parts: list[Guarantee] = [Exact((PUBLIC_EQUALITY, STATISTICS_EQUALITY, UNCHANGED_EQUALITY, *sharded))]
+    public = down.kept.provenance["backbone"] == Provenance.PUBLIC
+    backbone = PUBLIC_EQUALITY if public else UNTOUCHED_EQUALITY
+    towers = (TOWER_EQUALITY,) if down.kept.origins else ()
+    parts: list[Guarantee] = [Exact((backbone, STATISTICS_EQUALITY, UNCHANGED_EQUALITY, *towers))]
     match mechanism:
         case "lattice-drop":
             pass

@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 
 from mbd.cohort.cohort import Cohort, Partition, Split
 from mbd.cohort.modality import Modality
+from mbd.errors import PrivacyError
 from mbd.lattice.fit import training_rows
 from mbd.lattice.layout import tower_modality
 from mbd.lattice.model import LatticeModel
-from mbd.lattice.release import release_heads
+from mbd.lattice.release import ReleasePolicy, release_heads
 from mbd.lattice.towers import Origin, Private, Sharded, Trained, part_of
 from mbd.privacy.guarantee import Departed, epsilon_at
 from mbd.privacy.noise import NoiseSource
@@ -66,10 +67,9 @@ def touched(model: LatticeModel, before: Cohort, after: Cohort, *, spent: Sequen
             dropped.append(name)
         else:
             origins[name] = replace(origin, departed=origin.departed + len(concerned))
-    policy = model.policy
-    mus = [*spent, *[policy.head_mu] * heads]
+    mus = [*spent, *[model.policy.head_mu] * heads]
     counted = [name for name, origin in origins.items() if origin != model.origins[name]]
-    if counted and epsilon_at(policy.delta, mus, departed(origins)) > policy.budget_epsilon:
+    if counted and not _fits_budget(model.policy, mus, departed(origins)):
         dropped, counted = [*dropped, *counted], []
     left = {name: origin for name, origin in origins.items() if name not in dropped}
     return Touched(tuple(dropped), left, bool(counted))
@@ -212,6 +212,14 @@ def bring_back(
         origins={**model.origins, **{name: made.origin for name, made in trained.items()}},
         provenance={**model.provenance, **provenance},
     )
+
+
+def _fits_budget(policy: ReleasePolicy, mus: Sequence[float], left: Sequence[Departed]) -> bool:
+    """Whether the line's budget covers all of this. An account that cannot be stated at its delta covers nothing."""
+    try:
+        return epsilon_at(policy.delta, mus, left) <= policy.budget_epsilon
+    except PrivacyError:
+        return False
 
 
 def _who_lost(before: Cohort, after: Cohort) -> dict[Modality, list[str]]:

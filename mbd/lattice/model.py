@@ -14,6 +14,7 @@ What is a function of revocable rows without noise (a tower, a backbone that eve
 random bytes beside it, so that its digest, which certificates name, confirms no guess at a row.
 """
 
+import hmac
 import json
 import os
 import platform
@@ -148,9 +149,9 @@ def save_model(model: LatticeModel, folder: Path, *, cohort_root: str) -> Saved:
     """
     partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
     partial.mkdir(parents=True)
-    salt = np.frombuffer(model.salt, np.uint8)
     public = model.provenance.get("backbone") == Provenance.PUBLIC
-    save_backbone(model.featurizer.backbone, partial / "backbone.safetensors", salt=b"" if public else model.salt)
+    backbone_salt = b"" if public else _salt_of(model, "backbone.safetensors")
+    save_backbone(model.featurizer.backbone, partial / "backbone.safetensors", salt=backbone_salt)
     scalings, towers = model.featurizer.scalings, model.featurizer.towers
     constants = {
         f"{group}.{part}": getattr(scaling, part)
@@ -159,15 +160,17 @@ def save_model(model: LatticeModel, folder: Path, *, cohort_root: str) -> Saved:
         for part in ("centre", "factor")
     }
     weights = {pattern_name(pattern): head.weights_DK for pattern, head in model.heads.items()}
-    secrets = {"salt": salt, "shard_key": np.frombuffer(model.shard_key, np.uint8)}
+    secrets = {"salt": _bytes(model.salt), "shard_key": _bytes(model.shard_key)}
+    constants_salt = {} if public else {"salt": _bytes(_salt_of(model, "constants.safetensors"))}
     for name, arrays in (
-        ("constants", constants if public else constants | {"salt": salt}),
+        ("constants", constants | constants_salt),
         ("statistics", model.statistics.arrays() | secrets),
         ("heads", weights),
     ):
         contiguous = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
         write_durably(partial / f"{name}.safetensors", save(contiguous))
     for name, tower in towers.items():
+        salt = _bytes(_salt_of(model, tower_file(name)))
         beside = {"salt": salt, "centre": scalings[name].centre, "factor": scalings[name].factor}
         tensors = {key: torch.from_numpy(np.array(array)) for key, array in beside.items()}
         save_tower(tower, partial / tower_file(name), beside=tensors)
@@ -203,9 +206,7 @@ def load_model(folder: Path, *, without: Collection[str] = ()) -> LatticeModel:
         constants, statistics, weights = (_read(folder / name) for name in PARTS[1:])
         towers = {name: load_tower(folder / tower_file(name)) for name in about["towers"] if name not in without}
     except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise TrainingError(
-            f"The model in {folder} cannot be read ({error}).", remedy="restore the folder from a backup"
-        ) from error
+        raise _unreadable(folder, error) from error
     whole = Layout.from_json(about["layout"])
     layout = whole.without_towers(without)
     blind = {tower_modality(name) for name in without}
@@ -264,10 +265,21 @@ def _scalings(layout: Layout, constants: Mapping[str, NDArray[Any]]) -> dict[str
 
 
 def lost_towers(folder: Path) -> tuple[str, ...]:
-    """The towers whose files are not there, or not those that ``model.json`` names."""
-    about = json.loads((folder / "model.json").read_bytes())
-    damaged = _damaged(folder, about)
-    return tuple(name for name in about["towers"] if tower_file(name) in damaged)
+    """The towers whose files are not there, or not those that ``model.json`` names.
+
+    Raises:
+        TrainingError: ``model.json`` is missing or damaged.
+    """
+    try:
+        about = json.loads((folder / "model.json").read_bytes())
+        damaged = _damaged(folder, about)
+        return tuple(name for name in about["towers"] if tower_file(name) in damaged)
+    except (OSError, KeyError, json.JSONDecodeError) as error:
+        raise _unreadable(folder, error) from error
+
+
+def _unreadable(folder: Path, error: Exception) -> TrainingError:
+    return TrainingError(f"The model in {folder} cannot be read ({error}).", remedy="restore the folder from a backup")
 
 
 def _damaged(folder: Path, about: Mapping[str, Any]) -> list[str]:
@@ -313,6 +325,15 @@ def environment_digest() -> str:
     """SHA-256 (hex) over the interpreter, the kind of processor and the libraries whose arithmetic makes features."""
     versions = {name: metadata.version(name).partition("+")[0] for name in ("numpy", "scipy", "torch")}
     return json_digest({"python": platform.python_version(), "machine": platform.machine(), **versions})
+
+
+def _salt_of(model: LatticeModel, file: str) -> bytes:
+    """Random bytes of one file's own, so that who is given a network is not given the salt of the statistics."""
+    return hmac.digest(model.salt, file.encode(), "sha256")
+
+
+def _bytes(value: bytes) -> NDArray[np.uint8]:
+    return np.frombuffer(value, np.uint8)
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:

@@ -153,7 +153,7 @@ def versions(connection: Connection, line: str) -> tuple[ModelVersion, ...]:
 
 
 def record_releases(connection: Connection, line: str, version: int, mu_by_head: Mapping[str, float]) -> None:
-    """Charge a version's noisy heads to its line's budget. Charging the same again changes nothing.
+    """Charge a version's noisy heads (or ``backbone``) to its line's budget. Charging the same again changes nothing.
 
     Raises:
         RecordsError: other releases are charged to this version already.

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, get_args
 
 from mbd.cohort.cohort import Partition
 from mbd.errors import TrainingError
 from mbd.hashing import json_digest
 from mbd.training.tower_recipe import PrivateRecipe, ShardedRecipe, TowerRecipe
+
+TrainsOn: TypeAlias = Literal["public", "everyone"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Recipe:
     gradient_norm: float = 1.0
     patience: int = 15
     threads: int = 1
-    trains_on: Literal["public", "everyone"] = "public"
+    trains_on: TrainsOn = "public"
     heads: Literal["squared", "cross-entropy"] = "squared"
     sharded: tuple[ShardedRecipe, ...] = ()
     private: tuple[PrivateRecipe, ...] = ()
@@ -57,6 +59,11 @@ class Recipe:
             raise TrainingError(
                 "A recipe needs a learning rate and a gradient norm above 0, and no negative weight decay.",
                 remedy="compare with the recipes in mbd/training/recipes.py",
+            )
+        if self.trains_on not in get_args(TrainsOn):
+            raise TrainingError(
+                f"A recipe trains its backbone on '{self.trains_on}', which is nobody's name.",
+                remedy=f"use one of: {', '.join(get_args(TrainsOn))}",
             )
         for kind, towers in (("sharded", self.sharded), ("private", self.private)):
             if len({tower.modality for tower in towers}) < len(towers):

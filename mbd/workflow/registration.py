@@ -152,9 +152,13 @@ def register_deletion(
             created_at=now,
         ),
     )
-    if predicate.procedure.mechanism == "lattice-newton":
-        charged: dict[str, float] = {head.head: head.mu for head in predicate.procedure.updated}
-        models.record_releases(connection, line, number, charged)
+    procedure = predicate.procedure
+    charged: dict[str, float] = {}
+    if procedure.mechanism == "lattice-newton":
+        charged = {head.head: head.mu for head in procedure.updated}
+    elif procedure.fine_tuning is not None:
+        charged = {"backbone": procedure.fine_tuning.mu}
+    models.record_releases(connection, line, number, charged)
     act = f"{line}: {predicate.procedure.mechanism}"
     deletion = Node(Kind.DELETION, f"{revocation.id}/{line}", revocation.digest, act, now)
     lineage.add_node(connection, deletion)

@@ -44,7 +44,7 @@ from mbd.workflow.live import load_version, spent_on
 from mbd.workflow.log import append_envelope, commit_to_noise, evidence, refuse_inconsistent, sign_checkpoint
 from mbd.workflow.registration import register_deletion
 from mbd.workflow.system import System, refuse_rollback, remove_unregistered
-from mbd.workflow.transcripts import keep_report
+from mbd.workflow.transcripts import carry_transcript, keep_report
 
 OnStep = Callable[[str], None]
 """Told what happens next, in a few words."""
@@ -238,29 +238,30 @@ def _delete_from(system: System, batch: Sequence[Revocation], live: ModelVersion
     on_step("deleting")
     started = time.perf_counter()
     pairs = frozenset[Pair]().union(*asked.values())
-    together = batch_digest(revocation.digest for revocation in asked)
-    retraining = system.home / "training" / f"{live.line}-{number}-{together[:16]}"  # of these requests and no others
+    digest = batch_digest(revocation.digest for revocation in asked)
+    checkpoints = system.home / "training" / live.line / str(number)
     outcome = engine.delete(
         before.model,
         cohort,
-        Withdrawal(pairs, together),
+        Withdrawal(pairs, digest),
         noise=system.keyring.noise,
         occasion=f"{live.line}/{number}",
         spent=spent,
         salt=secrets.token_bytes(KEY_BYTES),
         entangled=system.settings.entangled,
         on_progress=lambda epoch, epochs, numbers: on_step(f"training again, epoch {epoch} of at most {epochs}"),
-        checkpoint_dir=retraining,
+        checkpoint_dir=checkpoints / digest[:16],  # other requests, another run
     )
     seconds = time.perf_counter() - started
+    shutil.rmtree(checkpoints, ignore_errors=True)  # also of runs that died: networks of people who leave now
     on_step("writing the new version")
     shutil.rmtree(system.version_folder(live.line, number), ignore_errors=True)
     remaining = cohort.without(pairs)
     manifest = folder.write(remaining, system.cohort_folder(live.line, number), key=secrets.token_bytes(KEY_BYTES))
     saved = save_model(outcome.model, system.model_folder(live.line, number), cohort_root=manifest.root)
-    for leftover in retraining.parent.glob(f"{live.line}-{number}-*"):
-        shutil.rmtree(leftover)
-    if outcome.report is not None:
+    if outcome.report is None:
+        carry_transcript(system, live.line, live.version, number)
+    else:
         provenance = keep_report(system, live.line, number, provenance.recipe_digest, outcome.report)
     after = Version(number, saved, outcome.model, remaining, manifest)
     # a clock may have been set back

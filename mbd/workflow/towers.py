@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from mbd.cohort import folder
 from mbd.cohort.manifest import KEY_BYTES
+from mbd.cohort.suppression import drop_suppressed
 from mbd.deletion.towers import bring_back, missing_towers, train_towers
 from mbd.lattice.model import save_model
 from mbd.records.database import begin_locked
@@ -35,7 +36,8 @@ def retrain_towers(
     """Train the line's missing towers on the live version's rows and put a version with them live.
 
     Nobody's channels change, so there is no certificate: what is released anew is a function of the rows that are left.
-    A crash leaves nothing behind but a folder that the next command removes.
+    Channels that were withdrawn and not deleted yet train nothing. A crash leaves nothing behind but a folder that the
+    next command removes.
 
     Returns:
         The new version and the towers it has more; None when nothing is missing, or nobody is left to train it.
@@ -51,7 +53,7 @@ def retrain_towers(
         number = live.version + 1
         trained = train_towers(
             Recipe.from_json(model.recipe),
-            cohort,
+            drop_suppressed(cohort, system.suppressed()),  # a withdrawal may be waiting to be finished
             missing_towers(model),
             seed=model.seed,
             shard_key=model.shard_key,

@@ -15,6 +15,7 @@ from mbd.workflow.claim import Provenance
 from mbd.workflow.system import System
 
 FORMAT = "mbd-entangled-transcript/1"
+_FILE = "transcript.json"
 
 
 def keep_transcript(system: System, line: str, version: int, transcript: Transcript) -> Provenance:
@@ -33,5 +34,12 @@ def keep_report(system: System, line: str, version: int, recipe_digest: str, rep
     body = canonical_json(record)
     folder = system.version_folder(line, version)
     folder.mkdir(parents=True, exist_ok=True)
-    write_durably(folder / "transcript.json", body)
+    write_durably(folder / _FILE, body)
     return Provenance(recipe_digest, sha256_hex(body))
+
+
+def carry_transcript(system: System, line: str, before: int, after: int) -> None:
+    """Where the backbone stays, the record that lies with its version, if one does, goes on with the next."""
+    record = system.version_folder(line, before) / _FILE
+    if record.exists():
+        write_durably(system.version_folder(line, after) / _FILE, record.read_bytes())

@@ -205,3 +205,50 @@ def _refused(code, certificate, trusted_root, at):
     with pytest.raises(VerificationError) as failure:
         verify(certificate, trusted_root, at=at)
     assert (failure.value.step, failure.value.code) == (7, code)
+
+
+@pytest.mark.parametrize("mechanism", ["lattice-newton", "lattice-refit"])
+def test_heads_that_used_a_dropped_tower_can_only_be_solved_from_nothing(mechanism, reissue, trusted_root, at):
+    """Their old weights belong to coordinates that are no more: only tower-drop leaves them behind."""
+    _refused(Code.PROCEDURE_INVALID, reissue("towers", {f"{P}/procedure/mechanism": mechanism}), trusted_root, at)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {f"{P}/procedure/towers": []},
+        {f"{P}/procedure/towers/1/action": "kept"},
+        {f"{P}/procedure/towers/0/provenance": "sharded"},
+        {f"{P}/procedure/towers/2/name": "a.shard7"},
+    ],
+    ids=str,
+)
+def test_a_list_of_towers_that_is_not_the_models_is_refused(lie, reissue, trusted_root, at):
+    _refused(Code.PROCEDURE_INVALID, reissue("towers", lie), trusted_root, at)
+
+
+def test_a_private_tower_that_saw_the_withdrawn_cannot_stay_without_its_account(reissue, trusted_root, at):
+    exact = {f"{P}/guarantee": {"class": "exact", "equalities": ["everything"]}}
+    _refused(Code.CLASS_NOT_ALLOWED, reissue("towers", exact), trusted_root, at)
+    no_account = {f"{P}/guarantee/departed": [], f"{P}/guarantee/mu": 0.1, f"{P}/guarantee/muSeries": [0.1]}
+    _refused(Code.CLASS_NOT_ALLOWED, reissue("towers", no_account), trusted_root, at)
+    of_another = {f"{P}/guarantee/departed/0/tower": "v.private"}
+    _refused(Code.CLASS_NOT_ALLOWED, reissue("towers", of_another), trusted_root, at)
+
+
+@pytest.mark.parametrize("mechanism", ["retrain", "noisy-fine-tuning", "surgical"])
+def test_what_is_done_to_an_entangled_backbone_is_not_done_to_a_public_one(mechanism, reissue, trusted_root, at):
+    _refused(Code.PROCEDURE_INVALID, reissue("certified", {f"{P}/procedure/mechanism": mechanism}), trusted_root, at)
+
+
+def test_noisy_fine_tuning_cannot_be_exact_nor_cheaper_than_its_account(reissue, golden, trusted_root, at):
+    verify(golden("fine-tuned.sigstore.json"), trusted_root, at=at)
+    for changes, code in (
+        ({f"{P}/guarantee": {"class": "exact", "equalities": ["everything"]}}, Code.CLASS_NOT_ALLOWED),
+        ({f"{P}/procedure/fineTuning": None}, Code.PROCEDURE_INVALID),
+        ({f"{P}/procedure/fineTuning/sigma": 1e-3}, Code.MU_UNDERSTATED),
+        ({f"{P}/procedure/fineTuning/startBound": 100}, Code.MU_UNDERSTATED),
+        ({f"{P}/guarantee/mu": 0.01, f"{P}/guarantee/muSeries": [0.01]}, Code.MU_UNDERSTATED),
+        ({f"{P}/lineage/backboneProvenance": "public"}, Code.MODEL_IDENTITY),
+    ):
+        _refused(code, reissue("fine-tuned", changes), trusted_root, at)

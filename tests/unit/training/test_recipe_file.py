@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mbd.errors import TrainingError
+from mbd.errors import MbdError, TrainingError
 from mbd.training.recipe import Recipe
 from mbd.training.recipe_file import read_recipe
+from mbd.training.tower_recipe import PrivateRecipe, ShardedRecipe, TowerRecipe
 
 
 @pytest.fixture
@@ -102,3 +103,70 @@ def test_a_file_that_is_not_there_or_not_text_is_refused(tmp_path):
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(TrainingError, match="cannot be read"):
         read_recipe(tmp_path / "binary.toml")
+
+
+TOWERS = """
+    [[sharded]]
+    shards = 2
+    tower = { modality = "audio", width = 4 }
+
+    [[sharded]]
+    tower = { modality = "text" }
+
+    [[private]]
+    rate = 0.05
+    noise_multiplier = 8
+    steps = 20
+    subjects = 8
+    learning_rate = 0.1
+    [private.start]
+    modality = "vision"
+"""
+
+
+def test_towers_are_arrays_of_tables(write):
+    private = PrivateRecipe(
+        TowerRecipe("vision"), rate=0.05, noise_multiplier=8.0, steps=20, subjects=8, learning_rate=0.1
+    )
+    sharded = (ShardedRecipe(TowerRecipe("audio", width=4), 2), ShardedRecipe(TowerRecipe("text"), 4))
+    recipe = read_recipe(write(TOWERS))
+    assert recipe == Recipe(sharded=sharded, private=(private,))
+    assert recipe.digest == Recipe(sharded=sharded, private=(private,)).digest
+
+
+def test_a_file_says_whose_rows_shape_the_backbone(write):
+    assert read_recipe(write('trains_on = "everyone"')).trains_on == "everyone"
+    with pytest.raises(TrainingError, match="trains_on"):
+        read_recipe(write('trains_on = "Everyone"'))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ('tower = { modality = "text" }', "", "sharded.1 lacks tower"),
+        ("shards = 2", "shards = 2.5", "sharded.0.shards"),
+        ("shards = 2", "shard = 2", "sharded.0.shard: there is no such key"),
+        ("shards = 2", "shards = 0", "at least one shard"),
+        ('modality = "vision"', "width = 4", "private.0.start lacks modality"),
+        ('modality = "vision"', 'modality = "smell"', "smell"),
+        ("rate = 0.05\n", "", "private.0 lacks rate"),
+        ("rate = 0.05", "rate = 2.0", "sampling rate"),
+        ("steps = 20", 'steps = "twenty"', "private.0.steps"),
+        ('modality = "text"', 'modality = "audio"', "two sharded entries for one modality"),
+        ("[[private]]", 'trains_on = "everyone"\n[[private]]', "trains_on: there is no such key"),
+        ("width = 4", "width = 4, depth = 2", "sharded.0.tower.depth: there is no such key"),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_named_by_its_place(write, old, new, named):
+    assert old in TOWERS
+    with pytest.raises(MbdError) as refused:
+        read_recipe(write(TOWERS.replace(old, new, 1)))
+    assert named in str(refused.value)
+    assert refused.value.remedy
+
+
+@pytest.mark.parametrize("text", ["[sharded]\nshards = 2", "sharded = 3", "[[sharded]]\ntower = 3", "private = [1]"])
+def test_a_table_of_another_shape_is_refused(write, text):
+    with pytest.raises(TrainingError, match="is not one") as refused:
+        read_recipe(write(text))
+    assert refused.value.remedy
