@@ -25,6 +25,8 @@ from mbd.privacy.gaussian import compose
 from mbd.privacy.guarantee import Certified, Departed, Empirical, Exact, epsilon_at
 from mbd.privacy.noise import ALGORITHM
 
+_LEAST_EPSILON = 1e-9
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -324,7 +326,9 @@ def _measurements(report: Mapping[str, Any]) -> tuple[wire.Measurement, ...]:
 
 
 def _point(mu: float, departed: Sequence[Departed], policy: ReleasePolicy) -> wire.CurvePoint:
-    return wire.CurvePoint(epsilon=epsilon_at(policy.delta, [mu], departed), delta=policy.delta)
+    """A point of the curve. Where delta alone covers everything the epsilon would be 0; a certified one is positive."""
+    epsilon = epsilon_at(policy.delta, [mu], departed)
+    return wire.CurvePoint(epsilon=max(epsilon, _LEAST_EPSILON), delta=policy.delta)
 
 
 def wire_manifest(manifest: Manifest) -> wire.Manifest:

@@ -251,6 +251,17 @@ def test_statistics_after_a_repair_are_those_of_the_rows(system, people):
     assert model.statistics == model.featurizer.statistics(rows.where(split="train"))
 
 
+def test_an_account_that_a_large_delta_covers_whole_is_certified_all_the_same(check, cohort, people, tmp_path):
+    """One person among five steps of much noise, heads solved from nothing: at delta 0.01 epsilon would be 0."""
+    settings = Settings(home=tmp_path / "large", delta=0.01, exact_rows=10_000)
+    with open_system(settings, create=True) as system:
+        train_line(system, cohort, TOWERS, line="main", seed=0)
+        (result,) = revoke(system, [(people[0], VISION)])
+        guarantee = check(system, result).statement.predicate.guarantee
+    assert (guarantee.mu, guarantee.departed[0].subjects) == (0, 1)
+    assert 0 < guarantee.curve[0].epsilon < 1e-6
+
+
 @pytest.mark.postgres
 def test_the_same_with_the_records_in_postgresql(empty_postgres_url, tmp_path, cohort, people, check):
     settings = Settings(home=tmp_path / "pg", database_url=SecretStr(empty_postgres_url))

@@ -150,11 +150,11 @@ def test_what_people_left_behind_in_a_private_tower_stays_counted_when_it_goes(t
     """Whoever kept the old release still has it: the total over all certified deletions of a line never falls."""
     first, second = (people[0], VISION), (people[1], VISION)
     before = engine.plan(towers_model, cohort, towered.asked(first), spent=[]).budget.after
-    once = with_budget(towered.deleted(towers_model, cohort, first).model, budget_epsilon=1e-3)
-    rest = cohort.without([first])
-    twice = towered.deleted(once, rest, second, spent=[towers_model.policy.head_mu * 2])
-    assert twice.towers == (PRIVATE,)
-    later = engine.plan(twice.model, rest.without([second]), towered.asked((people[2], TEXT)), spent=[1.0])
+    once = towered.deleted(towers_model, cohort, first)
+    rest, spent = cohort.without([first]), [once.guarantee.mu]
+    twice = towered.deleted(with_budget(once.model, budget_epsilon=1e-3), rest, second, spent=spent)
+    assert (twice.towers, type(twice.guarantee)) == ((PRIVATE,), Exact)
+    later = engine.plan(twice.model, rest.without([second]), towered.asked((people[2], TEXT)), spent=spent)
     assert later.budget.spent >= before
 
 
