@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from rich.progress import track
 
-from benchmarks.real_cohorts import DATA, FOLDS, RESULTS
+from benchmarks.cohorts import DATA, FOLDS, RESULTS
 from mbd.cohort.cohort import Cohort, Partition, Split
 from mbd.cohort.importers.ravdess import ravdess, ravdess_fold
 from mbd.cohort.modality import ModalitySet, pattern_name

@@ -44,7 +44,7 @@ RECIPES = {
     "wider": Recipe(options={"width": 64}),
 }
 RULES = tuple(
-    PenaltyRule(raw, step, ratio)
+    PenaltyRule(raw, step, ratio, tolerance=0.0)
     for raw in ("own", "shared", "patterns")
     for step in (4, 2)
     for ratio in (10.0, 1.0, 3.0, 30.0, 100.0, None)

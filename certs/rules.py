@@ -7,7 +7,7 @@ statement can still be false, which is what artifacts, cohorts and auditors are 
 import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from itertools import combinations
+from itertools import combinations, product
 from typing import Never, get_args
 
 from certs.absence import verify_absence
@@ -48,7 +48,7 @@ _EXACT_BOUND = 1 << 53
 _NO_MANIFEST = "A model's manifest is missing from the list of that model's files."
 _LETTERS = "tav"
 _ALLOWED_CLASSES: dict[Mechanism, tuple[type[Exact] | type[Certified] | type[Empirical], ...]] = {
-    "lattice-drop": (Exact, Empirical),
+    "lattice-drop": (Exact, Certified, Empirical),
     "lattice-refit": (Exact, Certified, Empirical),
     "lattice-newton": (Certified, Empirical),
     "tower-drop": (Exact, Certified, Empirical),
@@ -136,6 +136,8 @@ def _check_dataset(predicate: ModalityDeletion) -> None:
         _refuse(Code.DATASET_INVALID, "The cohort lost no channel.")
     if after.rows > before.rows:
         _refuse(Code.DATASET_INVALID, "The cohort gained rows.")
+    if not after.rows <= after.leaves <= len(get_args(Modality)) * after.rows:
+        _refuse(Code.DATASET_INVALID, "Every row of a cohort has one to three channels.")
     for proof in predicate.dataset.absence:
         verify_absence(proof, after)
 
@@ -152,6 +154,9 @@ def _check_statistics(predicate: ModalityDeletion) -> None:
         )
     if not set(statistics.untouched) <= _withdrawn(predicate):
         _refuse(Code.STATISTICS_INVALID, "A modality is called untouched that is not proven absent.")
+    solved = {*(head.head for head in predicate.procedure.updated), *predicate.procedure.dropped}
+    if solved & {modality[0] for modality in statistics.untouched}:
+        _refuse(Code.STATISTICS_INVALID, "A modality is called untouched whose own head was solved again or dropped.")
     if statistics.digest_after == statistics.digest_before:
         _refuse(Code.STATISTICS_INVALID, "The commitment to the statistics is the old one; each version has its own.")
 
@@ -185,7 +190,8 @@ def _check_backbone(predicate: ModalityDeletion) -> None:
     mechanism, entangled = predicate.procedure.mechanism, predicate.lineage.backbone_provenance == "entangled"
     if (mechanism in _OF_ENTANGLED) > entangled:
         _refuse(Code.PROCEDURE_INVALID, f"The mechanism {mechanism} is for a backbone that everybody's rows shaped.")
-    if entangled and mechanism not in _OF_ENTANGLED and (_touched(predicate) or predicate.procedure.dropped):
+    solved = predicate.procedure.updated or predicate.procedure.dropped
+    if entangled and mechanism not in _OF_ENTANGLED and (_touched(predicate) or solved):
         _refuse(Code.PROCEDURE_INVALID, f"The backbone saw what is withdrawn, and {mechanism} leaves it as it is.")
     if mechanism in _OF_ENTANGLED and predicate.procedure.unchanged:
         _refuse(Code.PROCEDURE_INVALID, "The backbone changed, and a head over it is called unchanged.")
@@ -203,16 +209,20 @@ def _check_towers(statement: DeletionStatement) -> None:
         listed = {file.name for file in files if file.name.startswith(_TOWER_FILE)}
         if len(set(names)) < len(names) or listed != {f"{_TOWER_FILE}{name}.safetensors" for name in expected}:
             _refuse(Code.PROCEDURE_INVALID, "The towers are not those whose files the models have.")
+    same = {file.name: file.digest for file in predicate.before}
+    if any(file.name.startswith(_TOWER_FILE) and same.get(file.name) == file.digest for file in statement.subject):
+        _refuse(Code.PROCEDURE_INVALID, "A tower's file is the old one; each version has random bytes of its own.")
     _check_each_tower(predicate)
     if (procedure.mechanism == "tower-drop") > (len(kept) < len(names)):
         _refuse(Code.PROCEDURE_INVALID, "The mechanism tower-drop drops a tower, and none is dropped.")
     if procedure.mechanism in _OF_ENTANGLED and names:
         _refuse(Code.PROCEDURE_INVALID, "An entangled backbone has no towers beside it.")
-    accounted = {tower.tower for tower in guarantee.departed} if isinstance(guarantee, Certified) else set()
+    accounts = [tower.tower for tower in guarantee.departed] if isinstance(guarantee, Certified) else []
+    accounted = set(accounts)
     seen = {name for name in kept if name.endswith(".private") and name[0] in {m[0] for m in _touched(predicate)}}
     if not isinstance(guarantee, Empirical) and not seen <= accounted:
         _refuse(Code.CLASS_NOT_ALLOWED, "A private tower saw what is withdrawn and stays, and its account is missing.")
-    if not accounted <= kept:
+    if not accounted <= kept or len(accounted) < len(accounts):
         _refuse(Code.PROCEDURE_INVALID, "An account is of a tower that the model does not have.")
 
 
@@ -291,10 +301,15 @@ def _check_certified(guarantee: Certified, predicate: ModalityDeletion) -> None:
     _check_at_least(guarantee.mu_total, compose(guarantee.mu_series), "mu of all deletions")
     if guarantee.mu_series[-1] != guarantee.mu:
         _refuse(Code.MU_UNDERSTATED, "The series of deletions does not end with this one.")
+    if predicate.procedure.mechanism == "lattice-drop" and guarantee.mu:
+        _refuse(Code.CLASS_NOT_ALLOWED, "Nothing was solved, so no Gaussian was released.")
     if guarantee.mu == 0 and not guarantee.departed:
         _refuse(Code.CLASS_NOT_ALLOWED, "A certified deletion has a bound, and this one has none.")
     _check_curve(guarantee.curve, guarantee.mu, guarantee.departed)
     _check_curve(guarantee.total_curve, guarantee.mu_total, guarantee.departed)
+    for point, total in product(guarantee.curve, guarantee.total_curve):
+        if point.delta == total.delta and total.epsilon < point.epsilon * (1 - RELATIVE_TOLERANCE):
+            _refuse(Code.EPSILON_UNDERSTATED, "All deletions together cost less than this one alone.")
     audit = predicate.audit
     if audit is not None and audit.statistic == "mu" and audit.low > guarantee.mu:
         _refuse(Code.AUDIT_CONTRADICTS, "The audit measured more leakage than the guarantee allows.")

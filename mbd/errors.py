@@ -14,7 +14,8 @@ MbdError                         a message for the person who meets it, and the 
 │   ├── UnknownSubjectError      nobody of that name in the revocable cohort
 │   ├── NothingToDeleteError     the person is known, the channel is not there
 │   ├── NoMechanismError         a part of the model has no mechanism; fail closed
-│   └── NotCertifiedError        the residual stayed above tau; nothing was released
+│   ├── NotCertifiedError        the residual stayed above tau; nothing was released
+│   └── UtilityError             noise left too little of the model; drawing it has been paid for
 ├── PrivacyError                 parameters for which no guarantee can be calibrated
 └── RecordsError                 the database
     ├── LedgerError              the log would fork, skip, rewrite or go back
@@ -108,6 +109,18 @@ class NoMechanismError(DeletionError):
 
 class NotCertifiedError(DeletionError):
     """The residual stayed above tau, so nothing was released."""
+
+
+class UtilityError(DeletionError):
+    """Noise left less of the model than its line allows, so nothing was released but this refusal.
+
+    Attributes:
+        mu: what the refusal itself costs: it follows from weights that carry the noise.
+    """
+
+    def __init__(self, message: str, *, remedy: str, mu: float) -> None:
+        super().__init__(message, remedy=remedy)
+        self.mu = mu
 
 
 class PrivacyError(MbdError):

@@ -78,7 +78,7 @@ def train(
             "line": line,
             "version": trained.version.version,
             "model": trained.saved.digest,
-            "transcript": trained.transcript.digest,
+            "transcript": trained.made.transcript_digest,
             "statistics": trained.model.commitment,
             "metrics": metrics,
         }

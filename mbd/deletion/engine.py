@@ -5,7 +5,7 @@ whole is the weakest of its parts (`mbd.privacy.guarantee.weakest`), and a part 
 and no certificate. `plan` says what `delete` would do, and changes nothing. It solves nothing itself.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,12 +15,12 @@ from mbd.deletion import lattice
 from mbd.deletion.entangled import Remaining, delete_entangled, guarantee_class, planned_guarantee, remaining
 from mbd.deletion.lattice import Downdated
 from mbd.deletion.outcome import EntangledMechanism, HeadMechanism, Mechanism, Outcome, Revocation
-from mbd.deletion.towers import departed
+from mbd.deletion.towers import ever_departed
 from mbd.errors import NoMechanismError
 from mbd.lattice.fit import training_rows
 from mbd.lattice.model import LatticeModel
 from mbd.lattice.provenance import ENTANGLED, LATTICE, Provenance
-from mbd.lattice.towers import Origin, Private, part_of
+from mbd.lattice.towers import Private, part_of
 from mbd.privacy.gaussian import compose, mu_of
 from mbd.privacy.guarantee import Certified, Guarantee, epsilon_at
 from mbd.privacy.noise import NoiseSource
@@ -122,7 +122,7 @@ def plan(
         steps=tuple(_steps(model, down, mechanism)),
         rows_touched=down.rows_touched,
         rows_read=len(down.after) if _reads_all_rows(model, down, mechanism) else down.rows_touched,
-        budget=_budget(model, down.kept.origins, guarantee, spent),
+        budget=_budget(model, down.kept, guarantee, spent),
         alternatives=_alternatives(model, down, mechanism, spent),
     )
 
@@ -230,8 +230,8 @@ def _few_rows(model: LatticeModel, down: Downdated) -> bool:
 def _fits_budget(model: LatticeModel, down: Downdated, spent: Sequence[float]) -> bool:
     policy = model.policy
     mus = [*spent, *[policy.head_mu] * len(down.changed)]
-    if down.towers.departed:
-        return epsilon_at(policy.delta, mus, down.towers.departed) <= policy.budget_epsilon
+    if accounts := ever_departed(down.kept.origins, down.kept.retired):
+        return epsilon_at(policy.delta, mus, accounts) <= policy.budget_epsilon
     return compose(mus) <= mu_of(policy.budget_epsilon, policy.delta)
 
 
@@ -305,7 +305,7 @@ def _plan_of_entangled(
         steps=tuple(steps),
         rows_touched=rest.rows_touched,
         rows_read=len(training_rows(rest.cohort)),
-        budget=_budget(model, {}, guarantee, spent),
+        budget=_budget(model, model, guarantee, spent),
         alternatives=tuple(
             Alternative(other, guarantee_class(other), len(training_rows(rest.cohort)), why)
             for other, why in _INSTEAD.items()
@@ -335,16 +335,13 @@ def _alternatives(
     return ()
 
 
-def _budget(
-    model: LatticeModel, origins_after: Mapping[str, Origin], guarantee: Guarantee, spent: Sequence[float]
-) -> Budget:
+def _budget(model: LatticeModel, kept: LatticeModel, guarantee: Guarantee, spent: Sequence[float]) -> Budget:
     policy = model.policy
     this = guarantee if isinstance(guarantee, Certified) else None
-    left = departed(origins_after)
     return Budget(
         delta=policy.delta,
-        spent=epsilon_at(policy.delta, spent, departed(model.origins)),
+        spent=epsilon_at(policy.delta, spent, ever_departed(model.origins, model.retired)),
         this=epsilon_at(policy.delta, [this.mu], this.departed) if this else 0.0,
-        after=epsilon_at(policy.delta, [*spent, this.mu] if this else spent, left),
+        after=epsilon_at(policy.delta, [*spent, this.mu] if this else spent, ever_departed(kept.origins, kept.retired)),
         allowed=policy.budget_epsilon,
     )

@@ -63,7 +63,7 @@ def remaining(model: LatticeModel, cohort: Cohort, revocation: Revocation) -> Re
         )
     after = cohort.without(closure).restrict(left)
     kept = {row.clip: after.present(i) for i, row in enumerate(after.rows)}
-    train = training_rows(cohort)
+    train = training_rows(cohort.restrict(model.layout.modalities))
     touched = sum(kept.get(row.clip) != train.present(i) for i, row in enumerate(train.rows))
     return Remaining(after, touched)
 

@@ -21,7 +21,7 @@ from mbd.cohort.cohort import EVERYONE, Cohort, Pair
 from mbd.cohort.modality import Modality, ModalitySet
 from mbd.deletion.downdate import changed_heads, downdate, drop_blocks
 from mbd.deletion.outcome import HeadMechanism, Outcome, Revocation
-from mbd.deletion.towers import Touched, drop_towers, touched
+from mbd.deletion.towers import Touched, departed, drop_towers, touched
 from mbd.errors import DeletionError
 from mbd.lattice.cross_entropy import ASSUMPTIONS as ASSUMPTIONS_OF_ROWS
 from mbd.lattice.fit import training_rows
@@ -29,7 +29,7 @@ from mbd.lattice.model import LatticeModel
 from mbd.lattice.provenance import Provenance
 from mbd.lattice.release import release_heads
 from mbd.lattice.statistics import Statistics
-from mbd.lattice.towers import part_of
+from mbd.lattice.towers import Sharded, part_of, retired
 from mbd.privacy.guarantee import Certified, Exact, Guarantee, weakest
 from mbd.privacy.noise import NoiseSource
 
@@ -44,12 +44,17 @@ STATISTICS_EQUALITY = "statistics (G', c', n') = those of D' computed from scrat
 PUBLIC_EQUALITY = "backbone and feature constants: functions of public rows alone, the same bits as before"
 UNCHANGED_EQUALITY = "heads without the revoked channels: their statistics, and so their weights, are the same bits"
 REFIT_EQUALITY = "updated heads: solved from nothing on (G', c'), with fresh noise of the comparator's own scale"
-UNTOUCHED_EQUALITY = (
-    "backbone and feature constants: no row behind them held what is withdrawn, the same bits as before"
+UNTOUCHED_EQUALITY = "backbone and feature constants: they read nothing that is withdrawn, the same bits as before"
+TOWER_EQUALITY = "sharded towers that remain: none of them read anything that is withdrawn, the same bits as before"
+UNCHANGED_ROWS_EQUALITY = "heads without the revoked channels: no row that they are solved on changed, nor did they"
+REFIT_ROWS_EQUALITY = (
+    "updated heads: solved from nothing on the rows of D' in their order, with fresh noise of the comparator's scale"
 )
-TOWER_EQUALITY = "towers that remain: no row behind them held what is withdrawn, the same bits as before"
-TOWER_ASSUMPTION = (
-    "Poisson draws and noise of private towers are ChaCha20 output under the noise secret, taken as random."
+TOWER_ASSUMPTIONS = (
+    "Poisson draws and noise of private towers are ChaCha20 output under the noise secret, taken as random.",
+    "Who left a private tower was settled without a look at the tower.",
+    "The constants of a private tower's training were chosen without revocable rows.",
+    "A person's gradient has the same bits whenever it is computed, and the accountant rounds as it says.",
 )
 
 
@@ -163,6 +168,7 @@ def drop_for_everyone(model: LatticeModel, modalities: frozenset[Modality]) -> L
         statistics=statistics,
         heads={pattern: model.heads[pattern] for pattern in layout.patterns},
         origins={name: origin for name, origin in model.origins.items() if name not in gone},
+        retired=retired(model.retired, model.origins, gone),
         provenance={part: value for part, value in model.provenance.items() if part not in map(part_of, gone)},
     )
 
@@ -187,16 +193,17 @@ def guarantee_of(mechanism: HeadMechanism, mus: Sequence[float], down: Downdated
     """
     public = down.kept.provenance["backbone"] == Provenance.PUBLIC
     backbone = PUBLIC_EQUALITY if public else UNTOUCHED_EQUALITY
-    towers = (TOWER_EQUALITY,) if down.kept.origins else ()
-    parts: list[Guarantee] = [Exact((backbone, STATISTICS_EQUALITY, UNCHANGED_EQUALITY, *towers))]
+    towers = (TOWER_EQUALITY,) if any(isinstance(o, Sharded) for o in down.kept.origins.values()) else ()
+    on_rows = down.kept.policy.loss == "cross-entropy"
+    unchanged = UNCHANGED_ROWS_EQUALITY if on_rows else UNCHANGED_EQUALITY
+    parts: list[Guarantee] = [Exact((backbone, STATISTICS_EQUALITY, unchanged, *towers))]
     match mechanism:
         case "lattice-drop":
             pass
         case "lattice-refit" | "tower-drop":
-            parts.append(Exact((REFIT_EQUALITY,)))
+            parts.append(Exact((REFIT_ROWS_EQUALITY if on_rows else REFIT_EQUALITY,)))
         case "lattice-newton":
-            exact_sums = ASSUMPTIONS_OF_ROWS if down.kept.policy.loss == "cross-entropy" else ()
-            parts += [Certified(mu, (*ASSUMPTIONS, *exact_sums)) for mu in mus]
-    if down.towers.counted or (down.towers.departed and mechanism == "lattice-newton"):
-        parts.append(Certified(0.0, (*ASSUMPTIONS, TOWER_ASSUMPTION), down.towers.departed))
+            parts += [Certified(mu, (*ASSUMPTIONS, *(ASSUMPTIONS_OF_ROWS if on_rows else ()))) for mu in mus]
+    if left := departed(down.kept.origins):  # whoever asks now: the tower still remembers those who left it before
+        parts.append(Certified(0.0, (*ASSUMPTIONS, *TOWER_ASSUMPTIONS), left))
     return weakest(parts)

@@ -21,7 +21,7 @@ from mbd.backbones.standardiser import Standardiser
 from mbd.backbones.weights import weights_digest
 from mbd.cohort.batch import make_batch
 from mbd.cohort.cohort import Cohort, Partition
-from mbd.errors import DeletionError
+from mbd.errors import DeletionError, UtilityError
 from mbd.hashing import canonical_json, json_digest
 from mbd.privacy.gaussian import mu_of
 from mbd.privacy.guarantee import Certified
@@ -132,8 +132,9 @@ def fine_tune(
         options: the line's constants.
 
     Raises:
-        DeletionError: a name is not a tensor of the network, a tensor has no class, nothing is left to move, the
-            centre is another kind of network, or the result is worse on public rows than the limit.
+        UtilityError: the result is worse on public rows than the limit.
+        DeletionError: a name is not a tensor of the network, a tensor has no class, nothing is left to move, or
+            the centre is another kind of network.
         PrivacyError: the options cannot be calibrated.
         TrainingError: D' has no rows to train or select on.
     """
@@ -172,10 +173,11 @@ def fine_tune(
 
     loss = float(np.mean(list(validation_losses(after, selection).values())))
     if not loss <= options.largest_loss:
-        raise DeletionError(
-            f"After noisy fine-tuning the loss on public validation rows is {loss:.3g}, above the line's limit of "
-            f"{options.largest_loss:.3g}: the noise took more than the model can spare. Nothing was released.",
-            remedy="retrain, which is exact; or give the line a larger epsilon or fewer tensors that are not public",
+        raise UtilityError(  # without the loss: it is a number of the noisy weights
+            f"After noisy fine-tuning the loss on public validation rows is above the line's limit of "
+            f"{options.largest_loss:.3g}: the noise took more than the model can spare. No model was released.",
+            remedy="set MBD_ENTANGLED=retrain, which is exact",
+            mu=mu,
         )
     assumptions = (*ASSUMPTIONS, PUBLIC_ASSUMPTION) if public or centre is not None else ASSUMPTIONS
     report = {

@@ -18,7 +18,7 @@ from mbd.lattice.fit import training_rows
 from mbd.lattice.layout import tower_modality
 from mbd.lattice.model import LatticeModel
 from mbd.lattice.release import ReleasePolicy, release_heads
-from mbd.lattice.towers import Origin, Private, Sharded, Trained, part_of
+from mbd.lattice.towers import Origin, Private, Sharded, Trained, part_of, retired
 from mbd.privacy.guarantee import Departed, epsilon_at
 from mbd.privacy.noise import NoiseSource
 from mbd.training.private import train_private_tower
@@ -34,17 +34,10 @@ class Touched:
     Attributes:
         dropped: towers that go.
         origins: of the towers that stay, with their new accounts.
-        counted: whether somebody left a private tower that stays.
     """
 
     dropped: tuple[str, ...]
     origins: Mapping[str, Origin]
-    counted: bool
-
-    @property
-    def departed(self) -> tuple[Departed, ...]:
-        """The private towers that stay and that somebody has left."""
-        return departed(self.origins)
 
 
 def touched(model: LatticeModel, before: Cohort, after: Cohort, *, spent: Sequence[float], heads: int) -> Touched:
@@ -69,10 +62,9 @@ def touched(model: LatticeModel, before: Cohort, after: Cohort, *, spent: Sequen
             origins[name] = replace(origin, departed=origin.departed + len(concerned))
     mus = [*spent, *[model.policy.head_mu] * heads]
     counted = [name for name, origin in origins.items() if origin != model.origins[name]]
-    if counted and not _fits_budget(model.policy, mus, departed(origins)):
-        dropped, counted = [*dropped, *counted], []
-    left = {name: origin for name, origin in origins.items() if name not in dropped}
-    return Touched(tuple(dropped), left, bool(counted))
+    if counted and not _fits_budget(model.policy, mus, ever_departed(origins, model.retired)):
+        dropped += counted
+    return Touched(tuple(dropped), {name: origin for name, origin in origins.items() if name not in dropped})
 
 
 def departed(origins: Mapping[str, Origin]) -> tuple[Departed, ...]:
@@ -82,6 +74,15 @@ def departed(origins: Mapping[str, Origin]) -> tuple[Departed, ...]:
         for name, origin in origins.items()
         if isinstance(origin, Private) and origin.departed
     )
+
+
+def ever_departed(origins: Mapping[str, Origin], old: Mapping[str, Private]) -> tuple[Departed, ...]:
+    """What the line's total has to count: of each name the account that most people have left, towers gone included."""
+    now = {each.tower: each for each in departed(origins)}
+    for each in departed(old):
+        if each.tower not in now or now[each.tower].subjects < each.subjects:
+            now[each.tower] = each
+    return tuple(now.values())
 
 
 def drop_towers(model: LatticeModel, names: Collection[str]) -> LatticeModel:
@@ -99,6 +100,7 @@ def drop_towers(model: LatticeModel, names: Collection[str]) -> LatticeModel:
         statistics=model.statistics.at(model.layout.kept_in(layout)),
         heads={pattern: head for pattern, head in model.heads.items() if not pattern & blind},
         origins={name: origin for name, origin in model.origins.items() if name not in names},
+        retired=retired(model.retired, model.origins, names),
         provenance={part: value for part, value in model.provenance.items() if part not in map(part_of, names)},
     )
 

@@ -42,7 +42,7 @@ from mbd.lattice.layout import Layout, tower_modality
 from mbd.lattice.provenance import LATTICE, Provenance
 from mbd.lattice.release import Head, ReleasePolicy
 from mbd.lattice.statistics import Grid, Statistics
-from mbd.lattice.towers import Origin, origin_from_json, origin_to_json, part_of
+from mbd.lattice.towers import Origin, Private, account_from_json, origin_from_json, origin_to_json, part_of, retired
 
 FORMAT = "mbd-lattice-model/1"
 PARTS = ("backbone.safetensors", "constants.safetensors", "statistics.safetensors", "heads.safetensors")
@@ -77,6 +77,8 @@ class LatticeModel:
         policy: the line's public constants.
         provenance: where the numbers of each part come from, as it was written down when they were made.
         origins: the same of each tower, with what deleting from it takes.
+        retired: accounts of private towers that people had left before they went, by name, the largest of each: earlier
+            releases of the line had these towers, so the line's total keeps counting them.
         recipe: what the line's networks are trained by, as JSON.
         seed: of their training.
         shard_key: the line's secret that puts people into shards; empty where there are none.
@@ -90,6 +92,7 @@ class LatticeModel:
     policy: ReleasePolicy
     provenance: Mapping[str, str] = field(default_factory=lambda: dict(LATTICE))
     origins: Mapping[str, Origin] = field(default_factory=dict)
+    retired: Mapping[str, Private] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     shard_key: bytes = field(default=b"", repr=False)
@@ -210,6 +213,7 @@ def load_model(folder: Path, *, without: Collection[str] = ()) -> LatticeModel:
     whole = Layout.from_json(about["layout"])
     layout = whole.without_towers(without)
     blind = {tower_modality(name) for name in without}
+    origins = {name: origin_from_json(origin) for name, origin in about["towers"].items()}
     patterns = [name for name in about["heads"] if not parse_pattern(name) & blind]
     scalings = _scalings(layout, constants)
     scalings |= {name: Scaling(b["centre"].numpy(), b["factor"].numpy()) for name, (_, b) in towers.items()}
@@ -225,7 +229,8 @@ def load_model(folder: Path, *, without: Collection[str] = ()) -> LatticeModel:
         heads={parse_pattern(name): Head(weights[name], **about["heads"][name]) for name in patterns},
         policy=ReleasePolicy(**about["policy"]),
         provenance={part: v for part, v in about.get("provenance", {}).items() if part not in map(part_of, without)},
-        origins={name: origin_from_json(about["towers"][name]) for name in towers},
+        origins={name: origins[name] for name in towers},
+        retired=retired({name: account_from_json(old) for name, old in about["retired"].items()}, origins, without),
         recipe=about["recipe"],
         seed=about["seed"],
         shard_key=statistics["shard_key"].tobytes(),
@@ -313,6 +318,7 @@ def _describe(model: LatticeModel) -> dict[str, Any]:
         "policy": asdict(model.policy),
         "provenance": dict(model.provenance),
         "towers": {name: origin_to_json(origin) for name, origin in model.origins.items()},
+        "retired": {name: origin_to_json(origin) for name, origin in model.retired.items()},
         "recipe": dict(model.recipe),
         "seed": model.seed,
         "heads": heads,

@@ -4,6 +4,7 @@ Source: docs/guarantees.md, Claims 8 and 9.
 """
 
 import hmac
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -83,6 +84,31 @@ def shard_of(subject: str, shards: int, key: bytes) -> int:
 def part_of(name: str) -> str:
     """What a model's provenance calls a tower."""
     return f"tower {name}"
+
+
+def retired(before: Mapping[str, Private], origins: Mapping[str, Origin], gone: Collection[str]) -> dict[str, Private]:
+    """The accounts that go on after these towers went: of each name the one that most people had left.
+
+    A person leaves a tower once, so no two towers of one name count for anybody.
+    """
+    after = dict(before)
+    for name in gone:
+        origin = origins.get(name)
+        if isinstance(origin, Private) and origin.departed > (after[name].departed if name in after else 0):
+            after[name] = origin
+    return after
+
+
+def account_from_json(value: dict[str, Any]) -> Private:
+    """A private tower's account from plain JSON.
+
+    Raises:
+        TrainingError: it is another kind of tower's.
+    """
+    origin = origin_from_json(value)
+    if not isinstance(origin, Private):
+        raise TrainingError("Only private towers have accounts.", remedy="restore model.json from a backup")
+    return origin
 
 
 def origin_to_json(origin: Origin) -> dict[str, Any]:

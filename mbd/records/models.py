@@ -15,6 +15,9 @@ from mbd.errors import RecordsError
 from mbd.records import lineage, tables
 from mbd.records.lineage import Kind, Node, Role, node_id
 
+_REFUSED = "refused "
+"""Begins the name of what an attempt was charged that released nothing but its refusal."""
+
 
 class VersionState(StrEnum):
     """Whether a version answers predictions."""
@@ -160,7 +163,7 @@ def record_releases(connection: Connection, line: str, version: int, mu_by_head:
     """
     at = tables.release.c
     rows = connection.execute(select(at.head, at.mu).where(at.line == line, at.version == version))
-    stored = {row.head: row.mu for row in rows}
+    stored = {row.head: row.mu for row in rows if not row.head.startswith(_REFUSED)}
     if stored and stored != dict(mu_by_head):
         raise RecordsError(
             f"{line} version {version} has already released {sorted(stored)}.",
@@ -171,6 +174,15 @@ def record_releases(connection: Connection, line: str, version: int, mu_by_head:
             insert(tables.release),
             [{"line": line, "version": version, "head": name, "mu": mu} for name, mu in sorted(mu_by_head.items())],
         )
+
+
+def record_refusal(connection: Connection, version: ModelVersion, request: str, mu: float) -> None:
+    """Charge a noisy attempt that was refused to the live version. The same request's costs once a version."""
+    at = tables.release.c
+    name = f"{_REFUSED}{request}"
+    known = select(at.mu).where(at.line == version.line, at.version == version.version, at.head == name)
+    if connection.scalar(known) is None:
+        connection.execute(insert(tables.release).values(line=version.line, version=version.version, head=name, mu=mu))
 
 
 def mu_series(connection: Connection, line: str) -> tuple[Release, ...]:

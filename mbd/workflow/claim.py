@@ -16,6 +16,7 @@ from mbd.cohort.cohort import EVERYONE, Cohort, Pair
 from mbd.cohort.manifest import Manifest
 from mbd.cohort.modality import Modality, in_order, pattern_name
 from mbd.deletion.outcome import Outcome
+from mbd.deletion.towers import ever_departed
 from mbd.hashing import file_digest, json_digest
 from mbd.lattice.model import LatticeModel, Saved, environment_digest
 from mbd.lattice.release import ReleasePolicy, sensitivity
@@ -150,7 +151,7 @@ def deletion_statement(
             untouched=_untouched(absent, outcome),
         ),
         procedure=_procedure(outcome, before.model, provenance, noise),
-        guarantee=_guarantee(outcome, before.model.policy, spent),
+        guarantee=_guarantee(outcome, spent),
         not_covered=not_covered(before.cohort, request.pairs),
         audit=None,
         supersedes=None,
@@ -289,12 +290,14 @@ def _fine_tuning(outcome: Outcome) -> wire.FineTuning | None:
     return wire.FineTuning.model_validate({name: outcome.report[name] for name in wire.FineTuning.model_fields})
 
 
-def _guarantee(outcome: Outcome, policy: ReleasePolicy, spent: Sequence[float]) -> wire.Guarantee:
+def _guarantee(outcome: Outcome, spent: Sequence[float]) -> wire.Guarantee:
+    policy = outcome.model.policy
     match outcome.guarantee:
         case Exact(equalities):
             return wire.Exact(equalities=equalities)
         case Certified(mu, assumptions, departed):
             series = (*spent, mu)
+            ever = ever_departed(outcome.model.origins, outcome.model.retired)
             return wire.Certified(
                 mu=mu,
                 departed=tuple(
@@ -306,7 +309,7 @@ def _guarantee(outcome: Outcome, policy: ReleasePolicy, spent: Sequence[float]) 
                 curve=(_point(mu, departed, policy),),
                 mu_series=series,
                 mu_total=compose(series),
-                total_curve=(_point(compose(series), departed, policy),),
+                total_curve=(_point(compose(series), ever, policy),),
                 assumptions=assumptions,
             )
         case Empirical(report):

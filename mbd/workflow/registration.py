@@ -7,7 +7,7 @@ from hashlib import sha256
 from sqlalchemy import Connection
 
 from certs.dsse import Envelope
-from certs.statement import DeletionStatement
+from certs.statement import Certified, DeletionStatement
 from mbd.cohort.manifest import Manifest
 from mbd.lattice.model import LatticeModel, Saved
 from mbd.records import certificates, lineage, models
@@ -137,7 +137,10 @@ def register_deletion(
     if predicate.lineage.backbone_provenance == "entangled":
         made = Provenance(predicate.procedure.recipe_digest, predicate.lineage.transcript_digest)
         digest = predicate.lineage.backbone_digest
-        _add_backbone(connection, f"backbone of {line}", digest, made=made, shaped_by=cohort, now=now)
+        mechanism, old = predicate.procedure.mechanism, node_id(Kind.BACKBONE, live.backbone)
+        # After a surgical update nothing is proved, and a drop leaves the network as it is: both come from the old one.
+        shaped_by = old if mechanism in {"surgical", "lattice-drop"} else cohort
+        _add_backbone(connection, f"backbone of {line}", digest, made=made, shaped_by=shaped_by, now=now)
     version = models.register(
         connection,
         ModelVersion(
@@ -158,6 +161,8 @@ def register_deletion(
         charged = {head.head: head.mu for head in procedure.updated}
     elif procedure.fine_tuning is not None:
         charged = {"backbone": procedure.fine_tuning.mu}
+    elif isinstance(predicate.guarantee, Certified):
+        charged = {"towers": 0.0}  # their own accounts count; the series still has an entry for each deletion
     models.record_releases(connection, line, number, charged)
     act = f"{line}: {predicate.procedure.mechanism}"
     deletion = Node(Kind.DELETION, f"{revocation.id}/{line}", revocation.digest, act, now)

@@ -28,7 +28,7 @@ from mbd.deletion import engine
 from mbd.deletion.outcome import Outcome
 from mbd.deletion.outcome import Revocation as Withdrawal
 from mbd.durable import write_durably
-from mbd.errors import DeletionError
+from mbd.errors import DeletionError, UtilityError
 from mbd.lattice.fit import training_rows
 from mbd.lattice.model import environment_digest, save_model
 from mbd.records import certificates, commitments, lineage, models, requests
@@ -240,18 +240,23 @@ def _delete_from(system: System, batch: Sequence[Revocation], live: ModelVersion
     pairs = frozenset[Pair]().union(*asked.values())
     digest = batch_digest(revocation.digest for revocation in asked)
     checkpoints = system.home / "training" / live.line / str(number)
-    outcome = engine.delete(
-        before.model,
-        cohort,
-        Withdrawal(pairs, digest),
-        noise=system.keyring.noise,
-        occasion=f"{live.line}/{number}",
-        spent=spent,
-        salt=secrets.token_bytes(KEY_BYTES),
-        entangled=system.settings.entangled,
-        on_progress=lambda epoch, epochs, numbers: on_step(f"training again, epoch {epoch} of at most {epochs}"),
-        checkpoint_dir=checkpoints / digest[:16],  # other requests, another run
-    )
+    try:
+        outcome = engine.delete(
+            before.model,
+            cohort,
+            Withdrawal(pairs, digest),
+            noise=system.keyring.noise,
+            occasion=f"{live.line}/{number}",
+            spent=spent,
+            salt=secrets.token_bytes(KEY_BYTES),
+            entangled=system.settings.entangled,
+            on_progress=lambda epoch, epochs, numbers: on_step(f"training again, epoch {epoch} of at most {epochs}"),
+            checkpoint_dir=checkpoints / digest[:16],  # other requests, another run
+        )
+    except UtilityError as error:
+        with begin_locked(system.engine) as connection:
+            models.record_refusal(connection, live, digest[:16], error.mu)
+        raise
     seconds = time.perf_counter() - started
     shutil.rmtree(checkpoints, ignore_errors=True)  # also of runs that died: networks of people who leave now
     on_step("writing the new version")

@@ -75,6 +75,11 @@ class System:
         """The last signed checkpoint, outside the database."""
         return self.settings.checkpoint or self.home / "checkpoint"
 
+    @property
+    def revocable_training(self) -> Path:
+        """Checkpoints of trainings of new lines that see revocable rows: gone with the next deletion."""
+        return self.home / "training-on-everyone"
+
     def live(self, line: str) -> ModelVersion:
         """The live version of a line.
 
@@ -174,8 +179,10 @@ def open_system(settings: Settings, *, create: bool, clock: Clock = utc_now, ins
 def remove_unregistered(system: System, connection: Connection) -> None:
     """Remove version folders that no registered live version owns: left by a crash, or retired.
 
-    A retired version's weights, statistics and raw features are destroyed here; that is the point of a deletion.
+    A retired version's weights, statistics and raw features are destroyed here; that is the point of a deletion. So are
+    networks that a killed training of a new line left half-made of revocable people.
     """
+    shutil.rmtree(system.revocable_training, ignore_errors=True)
     live = {(version.line, str(version.version)) for version in models.live_versions(connection)}
     for folder in sorted((system.home / "lines").glob("*/*")):
         if (folder.parent.name, folder.name) not in live:

@@ -32,6 +32,7 @@ from mbd.training.processes import train_by
 from mbd.training.randomness import Device, require_device
 from mbd.training.recipe import Recipe
 from mbd.training.transcript import Transcript
+from mbd.workflow.claim import Provenance
 from mbd.workflow.log import commit_to_noise
 from mbd.workflow.registration import register_line
 from mbd.workflow.system import System
@@ -52,12 +53,14 @@ class TrainedLine:
         saved: its files.
         model: itself.
         transcript: of the backbone's training.
+        made: what names the record of it in certificates.
     """
 
     version: ModelVersion
     saved: Saved
     model: LatticeModel
     transcript: Transcript
+    made: Provenance
 
 
 def train_line(
@@ -115,6 +118,7 @@ def train_line(
         manifest = folder.write(cohort, system.cohort_folder(line, 1), key=secrets.token_bytes(KEY_BYTES))
         own = folder.open_pieces(system.cohort_folder(line, 1))
         learning = own.where(None if recipe.sees_revocable else Partition.PUBLIC)
+        checkpoints = (system.revocable_training if recipe.trains_on == "everyone" else system.home / "training") / line
         trained = train_by(
             processes,
             recipe,
@@ -123,7 +127,7 @@ def train_line(
             device=device,
             seed=seed,
             manifest_root=manifest.root,
-            checkpoint_dir=system.home / "training" / line,
+            checkpoint_dir=checkpoints,
             on_progress=lambda epoch, epochs, numbers: on_progress(
                 "backbone", epoch / epochs, f"validation loss {numbers['validation']:.3f}"
             ),
@@ -183,8 +187,8 @@ def train_line(
                 public_exposure=exposure_of(system, learning.where(partition=Partition.PUBLIC)),
                 now=system.clock(),
             )
-        shutil.rmtree(system.home / "training" / line, ignore_errors=True)
-        return TrainedLine(version, saved, model, trained.transcript)
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        return TrainedLine(version, saved, model, trained.transcript, made)
 
 
 def exposure_of(system: System, cohort: PiecewiseCohort) -> Mapping[Channel, int]:

@@ -97,7 +97,7 @@ def test_a_refit_is_exact_or_certified(reissue, trusted_root, at):
     verify(reissue("certified", refit | {f"{P}/guarantee": _exact()}), trusted_root, at=at)
 
 
-def test_a_drop_is_not_certified(reissue, trusted_root, at, golden):
+def test_a_drop_is_not_certified_without_a_private_tower(reissue, trusted_root, at, golden):
     guarantee = json.loads(golden("certified.statement.json"))["predicate"]["guarantee"]
     _refused(Code.CLASS_NOT_ALLOWED, reissue("exact", {f"{P}/guarantee": guarantee}), trusted_root, at)
 

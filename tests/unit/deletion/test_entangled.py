@@ -176,7 +176,7 @@ def test_noisy_fine_tuning_claims_what_its_account_says(model, cohort, someone):
 def test_beyond_the_utility_limit_nothing_is_released_and_nothing_changed(model, cohort, someone, monkeypatch):
     monkeypatch.setattr(noisy_finetuning, "NoisyFineTuning", partial(NoisyFineTuning, largest_loss=1e-6))
     before = weights_digest(model.featurizer.backbone)
-    with pytest.raises(DeletionError, match="Nothing was released") as refused:
+    with pytest.raises(DeletionError, match="No model was released") as refused:
         deleted(model, cohort, (someone, AUDIO), way="noisy-fine-tuning")
     assert "retrain" in refused.value.remedy
     assert weights_digest(model.featurizer.backbone) == before

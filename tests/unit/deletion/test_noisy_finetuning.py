@@ -16,7 +16,7 @@ from mbd.backbones.zoo import build
 from mbd.cohort.cohort import EVERYONE, Partition, Split
 from mbd.cohort.modality import Modality
 from mbd.deletion.noisy_finetuning import PUBLIC_ASSUMPTION, NoisyFineTuning, fine_tune
-from mbd.errors import DeletionError, PrivacyError
+from mbd.errors import DeletionError, PrivacyError, UtilityError
 from mbd.privacy.gaussian import epsilon_of
 from mbd.privacy.guarantee import Certified
 from mbd.privacy.noise import NoiseSource
@@ -166,9 +166,11 @@ def test_finishing_steps_teach_the_rest_and_draw_no_noise(entangled, after):
 def test_a_broken_network_is_refused_by_its_loss_on_public_rows_alone(entangled, after):
     loss = run(entangled, after).report["public_validation_loss"]
     strict = replace(QUICK, largest_loss=loss * 0.5)
-    with pytest.raises(DeletionError, match="above the line's limit") as refusal:
+    with pytest.raises(UtilityError, match="above the line's limit") as refusal:
         run(entangled, after, options=strict)
     assert "retrain" in refusal.value.remedy
+    assert refusal.value.mu == run(entangled, after).guarantee.mu
+    assert f"{loss:.3g}" not in refusal.value.message
 
 
 def test_a_network_that_is_not_a_number_is_refused(entangled, after):
@@ -176,7 +178,7 @@ def test_a_network_that_is_not_a_number_is_refused(entangled, after):
     broken = copy.deepcopy(entangled)
     with torch.no_grad():
         broken.standardiser.target_scale.fill_(math.nan)
-    with pytest.raises(DeletionError, match="is nan, above"):
+    with pytest.raises(UtilityError, match="above the line's limit"):
         run(broken, after, public=["standardiser.target_scale"])
 
 

@@ -216,7 +216,7 @@ def test_no_rows_give_weights_of_zero():
 
 def test_a_tau_below_the_rounding_floor_is_refused_and_says_what_to_do():
     phi, target, penalty, _ = problem(0)
-    with pytest.raises(NotCertifiedError, match="larger tau"):
+    with pytest.raises(NotCertifiedError, match="larger MBD_TAU"):
         solve_cross_entropy(phi, target, penalty, tau=1e-16)
 
 
