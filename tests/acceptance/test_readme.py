@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 
 from mbd.cohort.modality import Modality
 from mbd.cohort.synthetic import Subjects, synthetic_cohort
+from mbd.training.recipe_file import read_recipe
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 FENCE = re.compile(r"^```console\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -56,3 +57,17 @@ def test_every_command_of_the_readme_does_what_it_says(mbd, tmp_path):
         done = mbd(*words)
         assert done.code == 0, f"{line}\n{done.out}\n{done.err}"
         assert done.out.strip()
+
+
+def test_the_recipe_of_the_readme_is_one(tmp_path):
+    (block,) = re.findall(r"^```toml\n(.*?)^```", README.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    (tmp_path / "recipe.toml").write_text(block)
+    recipe = read_recipe(tmp_path / "recipe.toml")
+    assert {str(tower.modality) for tower in recipe.towers} == {"audio", "vision"}
+
+
+def test_no_interval_of_the_accuracy_tables_lies_below_zero():
+    """The README says so of all of them."""
+    rows = re.findall(r"\[([+-][0-9.]+), ([+-][0-9.]+)\] \|", README.read_text("utf-8"))
+    assert len(rows) == 12
+    assert all(float(high) >= 0 for _, high in rows)
