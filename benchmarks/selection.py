@@ -5,12 +5,12 @@
     python -m benchmarks.selection summary
 
 Every variant below was written down before it was judged: 108 before the first run, and twelve more (a tolerance) when
-those had shown that a weak channel is shrunk too much (docs/log.md). For each seed and fold, the test people of that run are
-taken out of the cohort before anything else; the revocable training people are then held out, a quarter at a time, as
-if they were test people, and a variant's loss is its error on them divided by plain ridge's, averaged over availability
-patterns. What we ship is the best over all runs of both cohorts (``summary``). `benchmarks.real_cohorts` shows
-beside it the variant that wins among each run's own training people, where nobody whom the run is tested on has a say.
-Writes ``benchmarks/results/selection-<cohort>.json``.
+those had shown that a weak channel is shrunk too much (docs/log.md). For each seed and fold, the test people of that
+run are taken out of the cohort before anything else; the revocable training people are then held out, a quarter at a
+time, as if they were test people, and a variant's loss is its error on them divided by plain ridge's, averaged over
+availability patterns. What we ship is the best over all runs of both cohorts (``summary``). `benchmarks.real_cohorts`
+shows beside it the variant that wins among each run's own training people, where nobody whom the run is tested on has
+a say. Writes ``benchmarks/results/selection-<cohort>.json``.
 """
 
 import itertools
