@@ -2,8 +2,8 @@
 
 ``model.json`` names its files by digest, and a digest is an address; so the digest of ``model.json``, which is the one
 that certificates name, is the address of the version. The statistics are never sent: they are the operator's secret,
-and whoever featurizes or predicts does not need them. What revocable rows shaped without noise, a tower or an entangled
-backbone, has that secret's salt in its file: such a version is refused.
+and whoever featurizes or predicts does not need them. What revocable rows shaped, a tower or an entangled
+backbone, has to go with its version, and no deletion reaches a store: such a version is refused.
 """
 
 import json
@@ -41,7 +41,7 @@ def push_model(folder: Path, store: BlobStore) -> str:
     described = json.loads(about)
     if described["towers"] or described["provenance"].get("backbone") != Provenance.PUBLIC:
         raise TrainingError(
-            f"The model in {folder} has networks that revocable rows shaped; their files hold the statistics' salt.",
+            f"The model in {folder} has networks that revocable rows shaped, and no deletion reaches a store.",
             remedy="keep it where it is; only versions with a public backbone and no towers go into a store",
         )
     files = {name: _read(folder, name) for name in PUBLIC}
