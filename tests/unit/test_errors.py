@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from mbd.errors import MbdError, RowError
+from mbd.errors import MbdError, RowError, UtilityError
 
 
 def tree(kind):
@@ -14,7 +14,8 @@ def tree(kind):
 
 @pytest.mark.parametrize("kind", tree(MbdError), ids=lambda kind: kind.__name__)
 def test_an_error_of_a_worker_arrives_with_its_message_and_remedy(kind):
-    sent = kind("row 3", "it is wrong.", remedy="mend it") if kind is RowError else kind("wrong.", remedy="mend it")
+    given = {RowError: ("row 3", "it is wrong.")}.get(kind, ("wrong.",))
+    sent = kind(*given, remedy="mend it", **({"mu": 0.5} if kind is UtilityError else {}))
     arrived = pickle.loads(pickle.dumps(sent))  # noqa: S301  (our own bytes)
     assert type(arrived) is kind
     assert (str(arrived), vars(arrived)) == (str(sent), vars(sent))

@@ -119,7 +119,7 @@ def test_a_damaged_model_is_not_pushed(stored, tmp_path, part):
 
 
 def test_a_version_that_revocable_rows_shaped_is_not_pushed(stored, tmp_path):
-    """Everybody's rows shaped its backbone, which has to go with the version; the salt of the statistics is not in it."""
+    """Everybody's rows shaped its backbone, which has to go with the version; it has no salt of the statistics."""
     entangled = replace(stored.made, provenance=ENTANGLED)
     save_model(entangled, tmp_path / "model", cohort_root="c" * 64)
     assert stored.made.salt not in (tmp_path / "model" / "constants.safetensors").read_bytes()

@@ -1,5 +1,6 @@
 """A line that is trained on an opened folder: the bits of one in memory, flat memory, and nothing left of a failure."""
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -100,11 +101,21 @@ def long_cohorts(cohort, tmp_path_factory):
     return base
 
 
+MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+"""Whatever is freed goes back at once: what is measured is what is held, not what the allocator keeps."""
+
+
 def growth(how, base, home):
     """By how many MB the peak of a training process rises from 400 to 3,000 revocable rows."""
     script = Path(__file__).with_name("train_memory.py")
     places = [home, base / "line-400", base / "line-3000"]
-    done = subprocess.run([sys.executable, script, how, *places], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, script, how, *places],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **MALLOC},
+    )
     assert done.returncode == 0, done.stderr[-4000:]
     return float(done.stdout)
 

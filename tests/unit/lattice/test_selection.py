@@ -50,10 +50,19 @@ def test_a_rule_chooses_from_its_grid_and_keeps_its_ratio(errors, rule):
 def test_an_own_penalty_is_the_one_with_the_least_error_on_held_out_people(errors, featurizer, cohort):
     public = cohort.where(partition=Partition.PUBLIC)
     rows = public.select([i for i, row in enumerate(public.rows) if row.split is not Split.TEST])
-    penalties = errors.choose(PenaltyRule("own", 4, 10.0)).layout.penalties
+    penalties = errors.choose(PenaltyRule("own", 4, 10.0, tolerance=0.0)).layout.penalties
     for modality in Modality:
         measured = held_out_errors(featurizer, rows, {modality})
         assert penalties[f"{modality[0]}.raw"] == PENALTIES[int(np.argmin(measured))]
+
+
+@pytest.mark.parametrize("tolerance", [0.005, 0.05, 0.5])
+def test_with_a_tolerance_the_smallest_penalty_that_is_nearly_as_good_is_taken(errors, featurizer, cohort, tolerance):
+    penalties = errors.choose(PenaltyRule(tolerance=tolerance)).layout.penalties
+    for modality in Modality:
+        measured = errors.raw(frozenset({modality}))
+        good = [p for p, error in zip(PENALTIES, measured, strict=True) if error <= measured.min() * (1 + tolerance)]
+        assert penalties[f"{modality[0]}.raw"] == min(good)
 
 
 def test_revocable_and_test_people_have_no_say(errors, featurizer, cohort):
