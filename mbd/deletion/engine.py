@@ -25,6 +25,7 @@ from mbd.privacy.gaussian import compose, mu_of
 from mbd.privacy.guarantee import Certified, Guarantee, epsilon_at
 from mbd.privacy.noise import NoiseSource
 from mbd.training.loop import OnProgress
+from mbd.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -298,7 +299,7 @@ def _plan_of_entangled(
         if not pattern <= frozenset(rest.cohort.modalities):
             step = replace(step, action="dropped", coordinates=0, reason="Its modality leaves for everyone.")
         steps.append(step)
-    guarantee = planned_guarantee(mechanism)
+    guarantee = planned_guarantee(mechanism, Recipe.from_json(model.recipe))
     return Plan(
         mechanism=mechanism,
         guarantee=guarantee,

@@ -9,16 +9,18 @@ fresh noise: what they prove together is what the backbone proves. Source: docs/
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from mbd.backbones.base import Backbone
 from mbd.cohort.cohort import EVERYONE, Cohort
 from mbd.deletion.noisy_finetuning import ASSUMPTIONS, NoisyFineTuning, fine_tune
 from mbd.deletion.outcome import EntangledMechanism, Outcome, Revocation
 from mbd.deletion.retrain import RETRAIN_EQUALITY, SELECTION_EQUALITY, retrain
-from mbd.deletion.surgical import operate
+from mbd.deletion.surgical import Surgical, operate
 from mbd.errors import DeletionError
 from mbd.lattice.fit import Line, fit_lattice, training_rows
 from mbd.lattice.model import LatticeModel
@@ -28,6 +30,8 @@ from mbd.privacy.guarantee import Certified, Empirical, Exact, Guarantee, weakes
 from mbd.privacy.noise import NoiseSource
 from mbd.training.loop import OnProgress
 from mbd.training.recipe import Recipe
+
+_Options = TypeVar("_Options", NoisyFineTuning, Surgical)
 
 STAGE_TWO_EQUALITY = (
     "constants of embeddings, statistics and heads: made from D' and the backbone from the start, with fresh noise"
@@ -108,11 +112,21 @@ def delete_entangled(
             backbone, guarantee, report = made.backbone, made.guarantee, made.transcript.to_json()
         case "noisy-fine-tuning":
             backbone, guarantee, report = fine_tune(
-                model.featurizer.backbone, rest.cohort, noise=noise, purpose=purpose, seed=model.seed
+                model.featurizer.backbone,
+                rest.cohort,
+                noise=noise,
+                purpose=purpose,
+                seed=model.seed,
+                options=fine_tuning_options(recipe),
             )
         case "surgical":
             backbone, guarantee, report = operate(
-                model.featurizer.backbone, cohort, cohort.closure(revocation.pairs), noise=noise, purpose=purpose
+                model.featurizer.backbone,
+                cohort,
+                cohort.closure(revocation.pairs),
+                noise=noise,
+                purpose=purpose,
+                options=surgical_options(recipe),
             )
     after = fit_lattice(
         backbone,
@@ -138,13 +152,43 @@ def delete_entangled(
     )
 
 
-def planned_guarantee(mechanism: EntangledMechanism) -> Guarantee:
+def fine_tuning_options(recipe: Recipe) -> NoisyFineTuning | None:
+    """The line's constants of noisy fine-tuning, or None where the defaults hold.
+
+    Raises:
+        DeletionError: a name that is none of them, or an impossible value.
+    """
+    return _options(NoisyFineTuning, recipe.noisy_fine_tuning, "noisy_fine_tuning")
+
+
+def surgical_options(recipe: Recipe) -> Surgical | None:
+    """The line's constants of the surgical update, likewise."""
+    return _options(Surgical, recipe.surgical, "surgical")
+
+
+def _options(kind: type[_Options], given: Mapping[str, Any], table: str) -> _Options | None:
+    names = [field.name for field in fields(kind)]
+    unknown = sorted(set(given) - set(names))
+    try:
+        made = TypeAdapter(kind).validate_python(dict(given)) if not unknown else None
+    except ValidationError as error:
+        unknown = ["; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())]
+        made = None
+    if made is None:
+        raise DeletionError(
+            f"The recipe's table {table} is not one: {', '.join(unknown)}.",
+            remedy=f"use only {', '.join(names)}, each with a value of its type",
+        )
+    return made if given else None
+
+
+def planned_guarantee(mechanism: EntangledMechanism, recipe: Recipe) -> Guarantee:
     """What a mechanism gives when it is not refused; what the surgical update measures is not known beforehand."""
     match mechanism:
         case "retrain":
             return Exact((RETRAIN_EQUALITY, SELECTION_EQUALITY, STAGE_TWO_EQUALITY))
         case "noisy-fine-tuning":
-            options = NoisyFineTuning()
+            options = fine_tuning_options(recipe) or NoisyFineTuning()
             return Certified(mu_of(options.epsilon, options.delta), ASSUMPTIONS)
         case "surgical":
             return Empirical({})
@@ -152,4 +196,4 @@ def planned_guarantee(mechanism: EntangledMechanism) -> Guarantee:
 
 def guarantee_class(mechanism: EntangledMechanism) -> str:
     """The class that a mechanism gives when it is not refused."""
-    return str(planned_guarantee(mechanism).name)
+    return str(planned_guarantee(mechanism, Recipe()).name)

@@ -30,6 +30,8 @@ class Recipe:
             latter entangles it: a withdrawal then means training it again, or one of the weaker ways.
         heads: what the heads on top minimise: ``squared`` errors, from exact statistics alone, or the
             ``cross-entropy`` of classes, for which every deletion reads all rows that are left.
+        noisy_fine_tuning, surgical: constants of these ways to deal with a backbone that everyone shaped, where they
+            differ from their defaults (`mbd.deletion`): public, and fixed before anybody asks.
         sharded: towers that see revocable people, one for each of their shards; at most one entry a modality.
         private: towers that see revocable people by differentially private training; at most one entry a modality.
     """
@@ -45,6 +47,8 @@ class Recipe:
     threads: int = 1
     trains_on: TrainsOn = "public"
     heads: Literal["squared", "cross-entropy"] = "squared"
+    noisy_fine_tuning: Mapping[str, int | float] = field(default_factory=dict)
+    surgical: Mapping[str, int | float | str | bool] = field(default_factory=dict)
     sharded: tuple[ShardedRecipe, ...] = ()
     private: tuple[PrivateRecipe, ...] = ()
 

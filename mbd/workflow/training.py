@@ -18,6 +18,7 @@ from mbd.cohort.modality import Modality
 from mbd.cohort.piecewise import Changed, PiecewiseCohort
 from mbd.cohort.suppression import drop_suppressed, refuse_suppressed
 from mbd.cohort.validation import validate
+from mbd.deletion.entangled import fine_tuning_options, surgical_options
 from mbd.deletion.towers import train_towers
 from mbd.errors import CohortError, SettingsError
 from mbd.lattice.fit import Line, fit_lattice, training_rows
@@ -93,6 +94,7 @@ def train_line(
 
     Raises:
         SettingsError: the line exists, or its name cannot be a folder's.
+        DeletionError: the recipe's constants of a mechanism are not such constants.
         CohortError: the rows are not valid, or somebody is public here and revocable in a live line, or the reverse.
         ChannelSuppressedError: the cohort holds a channel that its person withdrew.
         TrainingError: the training cannot go on, or there is no such device.
@@ -100,6 +102,8 @@ def train_line(
     """
     _check_name(line)
     require_device(device, processes)
+    for options_of in (fine_tuning_options, surgical_options):
+        options_of(recipe)  # a wrong table is refused now, and not when somebody withdraws
     validate(cohort)
     with system.exclusive():
         with begin_snapshot(system.engine) as connection:

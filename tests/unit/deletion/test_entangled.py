@@ -12,15 +12,18 @@ from mbd.backbones.weights import weights_digest
 from mbd.cohort.cohort import EVERYONE, Partition, Split
 from mbd.cohort.modality import Modality, pattern_name
 from mbd.deletion import engine, noisy_finetuning
+from mbd.deletion.engine import plan
+from mbd.deletion.entangled import fine_tuning_options, surgical_options
 from mbd.deletion.noisy_finetuning import NoisyFineTuning
 from mbd.deletion.outcome import Revocation
 from mbd.errors import DeletionError, NoMechanismError, TrainingError
 from mbd.lattice.fit import Line, fit_lattice
 from mbd.lattice.release import ReleasePolicy
-from mbd.privacy.gaussian import epsilon_of
+from mbd.privacy.gaussian import epsilon_of, mu_of
 from mbd.privacy.guarantee import Certified, Empirical, Exact
 from mbd.privacy.noise import NoiseSource
 from mbd.training.loop import train
+from mbd.training.recipe import Recipe
 
 AUDIO, TEXT, VISION = Modality.AUDIO, Modality.TEXT, Modality.VISION
 NOISE = NoiseSource(b"n" * 32)
@@ -280,3 +283,32 @@ def test_an_entangled_line_without_its_people_cannot_be_trained_again(model, coh
     assert pairs
     with pytest.raises(TrainingError):
         deleted(model, nobody, (nobody.subjects[0], AUDIO), way="retrain")
+
+
+def test_the_recipe_sets_the_constants_and_the_plan_knows(model, cohort, someone):
+    recipe = Recipe.from_json(model.recipe)
+    table = {"epsilon": 30.0, "finishing_steps": 2, "largest_loss": 1e9}
+    line = dataclasses.replace(model, recipe=dataclasses.replace(recipe, noisy_fine_tuning=table).to_json())
+    outcome = deleted(line, cohort, (someone, AUDIO), way="noisy-fine-tuning")
+    assert {name: outcome.report[name] for name in table} == table
+    asked = Revocation(frozenset({(someone, AUDIO)}), "plan")
+    planned = plan(line, cohort, asked, spent=[], entangled="noisy-fine-tuning")
+    assert planned.guarantee.mu == outcome.guarantee.mu == mu_of(30.0, NoisyFineTuning().delta)
+    line = dataclasses.replace(model, recipe=dataclasses.replace(recipe, surgical={"corrected": True}).to_json())
+    assert deleted(line, cohort, (someone, AUDIO), way="surgical").report["variant"] == "corrected"
+
+
+@pytest.mark.parametrize(
+    ("options_of", "table"),
+    [
+        (fine_tuning_options, {"noisy_fine_tuning": {"epsilom": 1.0}}),
+        (fine_tuning_options, {"noisy_fine_tuning": {"steps": "many"}}),
+        (fine_tuning_options, {"noisy_fine_tuning": {"batch_size": 0}}),
+        (surgical_options, {"surgical": {"update": "prune"}}),
+        (surgical_options, {"surgical": {"ratio": 2.0}}),
+    ],
+)
+def test_constants_that_are_none_are_refused(options_of, table):
+    with pytest.raises(DeletionError) as refused:
+        options_of(Recipe(**table))
+    assert refused.value.remedy
