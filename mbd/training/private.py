@@ -23,9 +23,10 @@ from mbd.cohort.batch import Batch, make_batch
 from mbd.cohort.cohort import Cohort, Partition, Split
 from mbd.errors import ExactnessError, TrainingError
 from mbd.hashing import arrays_digest, canonical_json, json_digest, sha256_hex
-from mbd.privacy.accounting import ACCOUNTANT, epsilon_of
+from mbd.privacy.accounting import ACCOUNTANT
 from mbd.privacy.noise import ALGORITHM, NoiseSource
 from mbd.ranks import ALONE, Ranks, together
+from mbd.training.accountants import agreed_epsilon
 from mbd.training.data import data_digest
 from mbd.training.loop import versions
 from mbd.training.randomness import own_randomness
@@ -112,13 +113,13 @@ def train_private_tower(
 
     Raises:
         TrainingError: no public row has the channel, or a gradient is not finite.
-        PrivacyError: no epsilon can be stated for these constants.
+        PrivacyError: no epsilon can be stated for these constants, or two accountants differ about it.
         RanksError: another process of the group stopped, or has another recipe, cohort, secret or purpose.
     """
     with together() as ranks:
         public = cohort.where(partition=Partition.PUBLIC, split=Split.TRAIN)
         rows = only_channel(cohort.where(partition=Partition.REVOCABLE, split=Split.TRAIN), recipe.start.modality)
-        epsilon = epsilon_of(recipe.run, recipe.delta)  # refuses before anything is trained
+        epsilon = agreed_epsilon(recipe.run, recipe.delta)  # refuses before anything is trained
         headed = train_headed(recipe.start, public, seed, public=public)
         start_digest = weights_digest(headed)
         occasion = {
