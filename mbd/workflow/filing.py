@@ -5,11 +5,13 @@ of absence. A request, the suppression of its channels and its certificates of a
 deletions is `mbd.workflow.revocation`.
 """
 
+import math
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
+from certs.encoding import MAX_BYTES
 from mbd.cohort import folder
 from mbd.cohort.cohort import EVERYONE, Cohort, Pair, Partition
 from mbd.cohort.modality import Modality, in_order
@@ -26,14 +28,16 @@ from mbd.workflow.absence import Absence, certify_absence, prove_absences
 from mbd.workflow.live import load_live_model
 from mbd.workflow.system import System, refuse_rollback
 
+_LEAF_BYTES = 400  # of a neighbour in an absence proof, its member names and the proof's own share
+_HASH_BYTES = 67  # 64 hex digits, quotes and a comma
 _REGIME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 
 
 def require_possible(system: System, wanted: Sequence[frozenset[Pair]], regime: str) -> None:
     """Refuse what cannot be answered, before anything is filed or suppressed.
 
-    Every pair of every request must touch some live line's cohort, unless the policy certifies absence; and every line
-    must keep a modality.
+    Every deletion that a request asks for fits into one certificate. Every pair of every request must touch some live
+    line's cohort, unless the policy certifies absence; and every line must keep a modality.
     """
     if not _REGIME.fullmatch(regime):
         raise SettingsError(
@@ -51,12 +55,34 @@ def require_possible(system: System, wanted: Sequence[frozenset[Pair]], regime: 
             _require_certifiable(cohorts, pairs)
         else:
             _require_held(cohorts, pairs)
+        _require_small(cohorts, pairs)
     of_everyone = {pair for pairs in wanted for pair in pairs if pair[0] == EVERYONE}
     for version, cohort in live:
         mine = [pair for pair in of_everyone if complaint(cohort, pair) is None]
         if mine:
             fallen = frozenset(modality for _, modality in cohort.closure(mine))
             lattice.drop_for_everyone(load_live_model(system, version), fallen)
+
+
+def _require_small(cohorts: Sequence[Cohort], pairs: frozenset[Pair]) -> None:
+    """One certificate proves that all of a deletion is absent, and verifiers read at most `MAX_BYTES`.
+
+    Half of that is left for everything else. What no line holds is measured when its absence is certified.
+    """
+    for cohort in cohorts:
+        people = len({pair[0] for pair in pairs if complaint(cohort, pair) is None})
+        each = len(Modality) * proof_bytes(int(cohort.presence.sum()))
+        if people * each > MAX_BYTES / 2:
+            most = int(MAX_BYTES / 2 / each)
+            raise DeletionError(
+                f"A request of {people:,} people would make a certificate larger than verifiers read.",
+                remedy=f"ask for at most {most} people at once; `mbd revoke --file` makes each person's request its own",
+            )
+
+
+def proof_bytes(leaves: int) -> float:
+    """More than an absence proof takes in a bundle: two leaves and their paths, in hex, and all of it in base64."""
+    return 2 * (_LEAF_BYTES + _HASH_BYTES * math.ceil(math.log2(max(leaves, 2)))) * 4 / 3
 
 
 def _require_held(cohorts: Sequence[Cohort], pairs: frozenset[Pair]) -> None:

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from mbd.cohort import folder
 from mbd.cohort.cohort import EVERYONE, Partition
 from mbd.cohort.modality import Modality
 from mbd.errors import (
@@ -20,7 +21,8 @@ from mbd.lattice.model import save_model
 from mbd.records import requests
 from mbd.records.database import begin_snapshot
 from mbd.settings import Settings
-from mbd.workflow.filing import channels_of
+from mbd.workflow import filing
+from mbd.workflow.filing import channels_of, proof_bytes
 from mbd.workflow.live import load_live_model
 from mbd.workflow.revocation import resume, revoke
 from mbd.workflow.system import open_system
@@ -131,3 +133,19 @@ def test_a_sound_model_folder_that_is_not_the_registered_one_is_refused(system, 
     with pytest.raises(TrainingError, match="not those of main version 1"):
         revoke(system, [(people[0], AUDIO)])
     assert system.live("main").version == 1
+
+
+def test_a_request_too_large_for_one_certificate_is_refused_before_it_is_filed(system, people, monkeypatch):
+    leaves = int(folder.read(system.cohort_folder("main", 1)).presence.sum())
+    (one,) = revoke(system, [(people[0], AUDIO)])
+    (four,) = revoke(system, [(person, AUDIO) for person in people[1:5]])
+    growth = len(four.bundle.read_bytes()) - len(one.bundle.read_bytes())
+    assert growth <= 3 * proof_bytes(leaves)  # three people more, a proof each
+    monkeypatch.setattr(filing, "MAX_BYTES", int(2 * 4 * 3 * proof_bytes(leaves)))
+    with pytest.raises(DeletionError, match="5 people would make a certificate larger") as refused:
+        revoke(system, [(person, Modality.TEXT) for person in people[:5]])
+    assert "--file" in refused.value.remedy
+    with begin_snapshot(system.engine) as connection:
+        assert requests.unfinished(connection) == ()
+    assert not system.suppressed()(people[0], Modality.TEXT)
+    assert revoke(system, [(person, Modality.TEXT) for person in people[:4]])
