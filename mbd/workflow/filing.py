@@ -70,13 +70,13 @@ def _require_small(cohorts: Sequence[Cohort], pairs: frozenset[Pair]) -> None:
     Half of that is left for everything else. What no line holds is measured when its absence is certified.
     """
     for cohort in cohorts:
-        people = len({pair[0] for pair in pairs if complaint(cohort, pair) is None})
+        people = len({subject for subject, _ in pairs if subject in cohort.rows_of})
         each = len(Modality) * proof_bytes(int(cohort.presence.sum()))
         if people * each > MAX_BYTES / 2:
             most = int(MAX_BYTES / 2 / each)
             raise DeletionError(
                 f"A request of {people:,} people would make a certificate larger than verifiers read.",
-                remedy=f"ask for at most {most} people at once; `mbd revoke --file` makes each person's request its own",
+                remedy=f"ask for at most {most} people at once; `mbd revoke --file` makes a request of each",
             )
 
 
