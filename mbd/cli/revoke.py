@@ -20,6 +20,7 @@ from mbd.cli.options import (
     check_scope,
 )
 from mbd.cli.output import Output, command, settings_for
+from mbd.cli.towers import start_retraining
 from mbd.cohort.modality import Modality, parse_modality, pattern_name
 from mbd.errors import CohortError, MbdError
 
@@ -41,6 +42,9 @@ def revoke(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Only finish what was interrupted.")] = False,
     certify_absence: CertifyAbsence = False,
+    retrain_towers: Annotated[
+        bool, typer.Option("--retrain-towers", help="Then train dropped towers again, in the background.")
+    ] = False,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
@@ -51,7 +55,8 @@ def revoke(
     --subject S --modality audio withdraws one channel, several of both all combinations; --subject S alone everything
     of that person; --everyone --modality audio a modality of all people. --file carries out many requests together:
     each model is solved once, and each person gets a certificate that names nobody else. With --certify-absence a model
-    that holds nothing of a request gives a certificate of that, and the channels are suppressed all the same.
+    that holds nothing of a request gives a certificate of that, and the channels are suppressed all the same. With
+    --retrain-towers the towers that a deletion dropped come back in a later version; nobody waits for it.
     """
     _check_usage(subject or [], modality or [], everyone=everyone, file=file, resume=resume)
     with command(as_json) as out:
@@ -79,8 +84,13 @@ def revoke(
                     people = [EVERYONE] if everyone else subject or []
                     pairs = {(p, m) for p in people for m in modality or filing.channels_of(system, p)}
                     results = revocation.revoke(system, pairs, regime=regime, on_step=on_step)
-            trusted_root = system.trusted_root_path
+            trusted_root, state = system.trusted_root_path, system.home
         out.result = {"results": [result_json(result) for result in results], "trusted_root": str(trusted_root)}
+        lacking = dict.fromkeys(result.line for result in results if result.outcome and result.outcome.towers)
+        if retrain_towers and lacking:
+            process, log = start_retraining(state, lacking)
+            out.result["retraining"] = {"lines": list(lacking), "process": process, "log": str(log)}
+            out.say(f"Training the towers of {', '.join(lacking)} again in process {process}; it writes to {log}.")
         if resume and not results:
             out.say("Nothing was interrupted.")
         if file is not None:

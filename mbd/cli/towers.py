@@ -1,5 +1,11 @@
 """``mbd towers``: which towers a line lacks, and bringing them back."""
 
+import subprocess
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
 import typer
 
 from mbd.cli.options import Home, Json, Line
@@ -45,3 +51,26 @@ def retrain(line: Line = "main", home: Home = None, as_json: Json = False) -> No
         else:
             what = f"with {', '.join(names)} again" if names else "without the towers that were lost"
             out.say(f"Model line '{line}' is now version {version.version}, {what}.")
+
+
+def start_retraining(home: Path, lines: Iterable[str]) -> tuple[int, Path]:
+    """Train these lines' missing towers, one line after the other, in a process of its own that outlives this one.
+
+    Returns:
+        The process's id, and the file that it says in what became of it.
+    """
+    log = home / "towers.log"
+    program = [sys.executable, "-c", "from mbd.cli.towers import retrain_lines; retrain_lines()"]
+    with log.open("ab") as said:
+        started = subprocess.Popen(  # noqa: S603 - our own program
+            [*program, str(home), *lines], stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
+        )
+    return started.pid, log
+
+
+def retrain_lines() -> None:
+    """What the process of `start_retraining` does: HOME and the lines are its arguments."""
+    home, *lines = sys.argv[1:]
+    for line in lines:
+        with suppress(typer.Exit):  # it has said why; the next line has its own turn
+            retrain(line, Path(home), as_json=True)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from base64 import b64decode
 from pathlib import Path
 
@@ -207,3 +208,34 @@ def test_a_recipe_with_an_impossible_table_is_refused(mbd, tmp_path, cohort_fold
     assert "sampling rate" in done.json["error"]["message"]
     (tmp_path / "recipe.toml").write_text(ENTANGLED + TOWERS)
     assert "the backbone would not" in mbd(*train).json["error"]["message"]
+
+
+def test_dropped_towers_come_back_in_the_background_while_the_certificate_is_there_already(mbd, state):
+    home = state("towers")
+    revocation = ("--subject", PEOPLE[0], "--modality", "audio")
+    done = mbd("revoke", *revocation, "--retrain-towers", "--home", home, "--json")
+    assert done.code == 0, done.out
+    (result,) = done.json["results"]
+    assert (result["version"], result["mechanism"]) == (2, "tower-drop")
+    assert Path(result["bundle"]).exists()
+    started = done.json["retraining"]
+    assert started["lines"] == ["main"]
+    deadline = time.monotonic() + 200
+    while is_running(started["process"]) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not is_running(started["process"]), "it did not end"
+    said = json.loads(Path(started["log"]).read_text())
+    assert said["version"] == 3
+    assert said["towers"]
+    assert mbd("towers", "missing", "--home", home, "--json").json["missing"] == []
+    nothing = mbd("revoke", "--subject", PEOPLE[1], "--modality", "text", "--retrain-towers", "--home", home, "--json")
+    assert "retraining" not in nothing.json
+
+
+def is_running(process):
+    """Whether a process is there and has not ended; a dead child that nobody has waited for yet has ended."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except FileNotFoundError:
+        return False
+    return "State:\tZ" not in status
