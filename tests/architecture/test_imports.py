@@ -6,11 +6,11 @@ import pytest
 
 CONTRACTS = {
     "certs stands alone: nothing of ours, no torch, no SQL",
-    "Science has floors: deletion, then lattice and training, then backbones and metrics, then cohort",
+    "Science has floors: attacks, deletion, then lattice and training, then backbones and metrics, then cohort",
     "Science knows neither evidence nor records nor settings",
     "Records know errors and hashing, nothing else of ours, and no science",
     "Privacy is mathematics: no data, no model, no torch",
-    "torch lives in cohort, backbones, training, lattice, deletion and ranks",
+    "torch lives in cohort, backbones, training, lattice, deletion, attacks and ranks",
     "SQLAlchemy lives in records, workflow and migrations",
 }
 
