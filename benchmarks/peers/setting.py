@@ -50,7 +50,7 @@ class Setting:
         pairs: what is withdrawn.
         seed: of everything random; another one in every world.
         recipe: of the network that everybody's rows shape.
-        network: trained on all training rows of D by this recipe and seed, in evaluation mode. Copy before you change it.
+        network: trained on all training rows of D by this recipe and seed, in evaluation mode. Change a copy.
         network_seconds: what that training took.
         model: our line on D: public backbone, exact statistics, released heads.
         noise: the committed stream of this world.
