@@ -1,6 +1,7 @@
 """From statistics to released heads: solve, certify, hide. What `Released.heads` holds may be published; nothing else.
 
-The un-noised solution and the noise exist only inside `release_heads` and are gone when it returns.
+The un-noised solution and the noise exist only inside `release_heads` and are gone when it returns; who calls its two
+halves by themselves, as audits do, holds secrets.
 Source: docs/guarantees.md, Claim 3.
 """
 
@@ -8,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,6 +98,34 @@ def sensitivity(layout: Layout, policy: ReleasePolicy) -> float:
     return 2 * policy.tau / layout.lambda_min
 
 
+@dataclass(frozen=True)
+class Unhidden:
+    """Certified solutions before their noise: a secret of whoever computes them, to be hidden and forgotten.
+
+    Attributes:
+        solved: one for each head.
+        bound: what each head's noise is bound to beside the purpose.
+        sigma: the noise's standard deviation.
+        mu: of each head.
+    """
+
+    solved: Mapping[ModalitySet, Solution] = field(repr=False)
+    bound: Mapping[ModalitySet, Mapping[str, Any]]
+    sigma: float
+    mu: float
+
+    def release(self, purpose: str, noise: NoiseSource) -> Released:
+        """Add the noise of this purpose. Another purpose means other noise."""
+        heads = {}
+        for pattern, solution in self.solved.items():
+            context = canonical_json({"purpose": purpose, **self.bound[pattern]})
+            mean_DK = solution.weights_DK
+            released_DK = mean_DK + _noise_on_grid(context, mean_DK.shape, self.sigma, noise)
+            heads[pattern] = Head(released_DK, self.sigma, self.mu, context.decode())
+        bounds = {pattern: solution.residual_bound for pattern, solution in self.solved.items()}
+        return Released(heads, bounds, {pattern: solution.candidates for pattern, solution in self.solved.items()})
+
+
 def release_heads(
     layout: Layout,
     statistics: Statistics,
@@ -126,30 +155,43 @@ def release_heads(
     Raises:
         NotCertifiedError: tau lies under the rounding floor; nothing is released.
     """
+    unhidden = solve_heads(layout, statistics, patterns, policy=policy, commitment=commitment, start=start, rows=rows)
+    return unhidden.release(purpose, noise)
+
+
+def solve_heads(
+    layout: Layout,
+    statistics: Statistics,
+    patterns: Sequence[ModalitySet],
+    *,
+    policy: ReleasePolicy,
+    commitment: str,
+    start: Mapping[ModalitySet, Head] | None = None,
+    rows: HeadRows | None = None,
+) -> Unhidden:
+    """The first half of `release_heads`, whose arguments these are; an audit hides one solution many times.
+
+    Raises:
+        NotCertifiedError: tau lies under the rounding floor.
+    """
     sigma = sigma_for(sensitivity(layout, policy), policy.head_mu)
     begin = {pattern: start[pattern].weights_DK if start is not None else None for pattern in patterns}
     solved = {p: solve_head(layout, statistics, p, policy=policy, start_DK=begin[p], rows=rows) for p in patterns}
     of_rows = {} if rows is None else {"rows": rows.commitment}
     constants = json_digest(layout.as_json())
-    heads = {}
-    for pattern, start_DK in begin.items():
-        context = canonical_json(
-            {
-                "purpose": purpose,
-                "head": pattern_name(pattern),
-                "statistics": commitment,
-                "start": arrays_digest({"weights": start_DK}) if start_DK is not None else None,
-                "layout": constants,
-                "tau": policy.tau,
-                "sigma": sigma,
-                **of_rows,
-            }
-        )
-        mean_DK = solved[pattern].weights_DK
-        released_DK = mean_DK + _noise_on_grid(context, mean_DK.shape, sigma, noise)
-        heads[pattern] = Head(released_DK, sigma, policy.head_mu, context.decode())
-    bounds = {pattern: solution.residual_bound for pattern, solution in solved.items()}
-    return Released(heads, bounds, {pattern: solution.candidates for pattern, solution in solved.items()})
+    bound = {
+        pattern: {
+            "head": pattern_name(pattern),
+            "statistics": commitment,
+            "start": arrays_digest({"weights": start_DK}) if start_DK is not None else None,
+            "layout": constants,
+            "tau": policy.tau,
+            "sigma": sigma,
+            **of_rows,
+        }
+        for pattern, start_DK in begin.items()
+    }
+    return Unhidden(solved, bound, sigma, policy.head_mu)
 
 
 def solve_head(
