@@ -6,7 +6,7 @@ import sys
 import typer
 
 from mbd import __version__
-from mbd.cli import certificate, data, database, deletion, demo, keys, ledger, lineage, models, revoke, towers
+from mbd.cli import attack, certificate, data, database, deletion, demo, keys, ledger, lineage, models, revoke, towers
 from mbd.cli.output import print_error
 
 app = typer.Typer(
@@ -39,6 +39,7 @@ app.command("predict")(models.predict)
 app.command("revoke")(revoke.revoke)
 app.add_typer(deletion.app, name="deletion")
 app.add_typer(towers.app, name="towers")
+app.add_typer(attack.app, name="attack")
 app.add_typer(certificate.app, name="certificate")
 app.add_typer(ledger.app, name="ledger")
 app.command("lineage")(lineage.lineage)

@@ -1,0 +1,172 @@
+"""All attacks on canaries: small lines of synthetic people, built so that each attack meets its worst case.
+
+`mbd attack canaries` runs it; so does the test of the attacks themselves, on code with planted bugs. It knows no
+deployment: the leak sweep, which needs one, is added by the workflow.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mbd.attacks.canary import Canary, canary, make_line, small
+from mbd.attacks.distinguishing import HISTORIES, History, audit_release, deletion_arms, loud
+from mbd.attacks.exactness import audit_exactness
+from mbd.attacks.relearning import compare_relearning, head_loss, relearn_head
+from mbd.attacks.report import Report
+from mbd.cohort.cohort import Cohort
+from mbd.cohort.modality import Modality, pattern_name
+from mbd.deletion import engine
+from mbd.deletion.outcome import Revocation
+from mbd.lattice.model import LatticeModel
+from mbd.lattice.release import ReleasePolicy, release_heads
+from mbd.privacy.noise import NoiseSource
+from mbd.training.recipe import Recipe
+from mbd.training.tower_recipe import ShardedRecipe, TowerRecipe
+
+FloatArray = NDArray[np.float64]
+
+OnProgress = Callable[[float, str], None]
+"""Told the finished fraction, and what comes next in a few words."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How hard to try.
+
+    Attributes:
+        releases: of each arm of a distinguishing audit.
+        worlds: of attacks that compare models of several worlds.
+        seed: of everything random.
+    """
+
+    releases: int = 20_000
+    worlds: int = 8
+    seed: int = 0
+
+
+Attack = Callable[[Effort, OnProgress], list[Report]]
+
+_VOICE = frozenset({Modality.AUDIO})
+
+
+def distinguishing(effort: Effort, on_progress: OnProgress) -> list[Report]:
+    """Noised heads, from every history, at a mu that releases can decide; and once at the constants that we ship."""
+    noise = _noise(effort)
+    people = canary(effort.seed)
+    model = make_line(people.cohort, small(Recipe()), policy=ReleasePolicy(), noise=noise, purpose="before", flat=True)
+    runs: list[tuple[History, ReleasePolicy, str]] = [(history, loud(model.policy), "loud") for history in HISTORIES]
+    runs.append(("flattest", model.policy, "as shipped"))
+    reports = []
+    for done, (history, policy, constants) in enumerate(runs):
+        arms = deletion_arms(
+            model,
+            people.cohort,
+            Revocation(people.pairs, "audit"),
+            history=history,
+            policy=policy,
+            seed=effort.seed,
+        )
+        together = tuple(arms.unlearned.solved)
+        for part, heads in enumerate(((_VOICE,), together)):
+            target = f"{'+'.join(map(pattern_name, heads))}, {history}, {constants}"
+            share = (done + part / 2) / len(runs)
+            on_progress(share, target)
+            reports.append(
+                audit_release(
+                    arms,
+                    heads,
+                    noise=noise,
+                    releases=effort.releases,
+                    target=target,
+                    on_progress=_part(on_progress, share, 0.5 / len(runs), target),
+                )
+            )
+    return reports
+
+
+def exactness(effort: Effort, on_progress: OnProgress) -> list[Report]:
+    """Everything that is claimed to be equal, mechanism by mechanism."""
+    plain = small(Recipe())
+    shards = replace(plain, sharded=(ShardedRecipe(TowerRecipe("audio", width=3, epochs=1)),))
+    rereading = ReleasePolicy(exact_rows=1_000_000)
+    seed = effort.seed
+    cases: Mapping[str, tuple[Canary, Recipe, ReleasePolicy]] = {
+        "lattice-newton": (canary(seed), plain, ReleasePolicy()),
+        "lattice-refit": (canary(seed), plain, rereading),
+        "refit, two people": (canary(seed, voices=2), plain, rereading),
+        "refit, labels fall": (canary(seed, label_falls=True), plain, rereading),
+        "refit, cross-entropy": (
+            canary(seed, classes=True),
+            replace(plain, heads="cross-entropy"),
+            rereading,
+        ),
+        "lattice-drop": (canary(seed, everyone=True), plain, ReleasePolicy()),
+        "tower-drop": (canary(seed), shards, ReleasePolicy()),
+        "retrain": (canary(seed), replace(plain, trains_on="everyone"), ReleasePolicy()),
+    }
+    reports = []
+    for done, (name, (people, recipe, policy)) in enumerate(cases.items()):
+        on_progress(done / len(cases), name)
+        reports.append(audit_exactness(people, recipe, policy=policy, seed=seed + 1, target=name))
+    return reports
+
+
+def relearning(effort: Effort, on_progress: OnProgress) -> list[Report]:
+    """The head of the withdrawn voice, against heads that never knew it."""
+    unlearned: list[float] = []
+    never: list[float] = []
+    for world in range(effort.worlds):
+        on_progress(world / effort.worlds, f"world {world + 1}")
+        noise = _noise(effort, world)
+        people = canary(effort.seed + world)
+        model = make_line(people.cohort, small(Recipe()), policy=ReleasePolicy(), noise=noise, purpose="before")
+        outcome = engine.delete(
+            model,
+            people.cohort,
+            Revocation(people.pairs, "audit"),
+            noise=noise,
+            occasion="audit/2",
+            spent=[],
+            salt=model.salt,
+        )
+        fresh = release_heads(
+            outcome.model.layout,
+            outcome.model.statistics,
+            [_VOICE],
+            policy=model.policy,
+            noise=noise,
+            purpose="never exposed",
+            commitment=outcome.model.commitment,
+        )
+        phi_ND, target_NK = _withdrawn(model, people.cohort, people)
+        target = head_loss(model.heads[_VOICE].weights_DK, phi_ND, target_NK)
+        for heads, steps in ((outcome.model.heads, unlearned), (fresh.heads, never)):
+            steps.append(relearn_head(heads[_VOICE].weights_DK, phi_ND, target_NK, target=target))
+    return [compare_relearning(unlearned, never, target="head a", seed=effort.seed)]
+
+
+ATTACKS: Mapping[str, Attack] = {
+    "distinguishing": distinguishing,
+    "exactness": exactness,
+    "relearning": relearning,
+}
+"""By name, in the order in which they run."""
+
+
+def _part(on_progress: OnProgress, begin: float, size: float, about: str) -> Callable[[float], None]:
+    return lambda done: on_progress(begin + done * size, about)
+
+
+def _withdrawn(model: LatticeModel, cohort: Cohort, people: Canary) -> tuple[FloatArray, FloatArray]:
+    """Features [N, D] that the voice's head reads, and labels [N, K], of the rows whose voice is withdrawn."""
+    rows = cohort.of_subjects(subject for subject, _ in people.pairs)
+    at = model.layout.coordinates(_VOICE)
+    scale = 2.0**-model.featurizer.grid.feature_bits
+    return model.featurizer.features(rows, range(len(rows)))[:, at] * scale, rows.targets
+
+
+def _noise(effort: Effort, world: int = 0) -> NoiseSource:
+    return NoiseSource(hashlib.sha256(f"an audit's noise is no secret {effort.seed} {world}".encode()).digest())

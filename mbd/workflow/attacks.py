@@ -1,0 +1,118 @@
+"""Attacks on a deployment: on what a withdrawal would release, on what a deletion did release, on what is left on disk.
+
+An attack that breaks a claim stops the certificate that would make it. Source: docs/attacks.md.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+
+from mbd.attacks.distinguishing import HISTORIES, audit_release, deletion_arms, loud
+from mbd.attacks.exactness import audit_outcome
+from mbd.attacks.report import Report, broken
+from mbd.attacks.suite import ATTACKS, Attack, OnProgress
+from mbd.cohort.cohort import Cohort, Pair
+from mbd.cohort.modality import pattern_name
+from mbd.deletion.outcome import Outcome, Revocation
+from mbd.errors import AttackError
+from mbd.lattice.model import LatticeModel
+from mbd.lattice.release import ReleasePolicy
+from mbd.privacy.noise import NoiseSource
+from mbd.workflow.filing import complaint, live_cohorts, require_possible
+from mbd.workflow.live import load_live_model
+from mbd.workflow.system import System
+
+CANARY_ATTACKS: Mapping[str, Attack] = {**ATTACKS}
+"""Every attack on canaries by name."""
+
+_RELEASES = 4000
+"""Of each arm, where a deletion waits for the verdict: at a mu of 1 a head these show noise that is half as large."""
+
+
+def attack_withdrawal(
+    system: System, pairs: frozenset[Pair], *, releases: int, seed: int, on_progress: OnProgress
+) -> list[Report]:
+    """Attack the heads that `mbd revoke` would release again, line by line, at the line's own constants.
+
+    Args:
+        system: the deployment; nothing in it changes.
+        pairs: as for `mbd.workflow.revocation.revoke`.
+        releases: of each arm.
+        seed: of directions and noise.
+        on_progress: told how far it is.
+
+    Raises:
+        AttackError: no line would release a noised head.
+        DeletionError: what `revoke` would refuse is refused here too.
+    """
+    require_possible(system, [pairs], "gdpr")
+    reports: list[Report] = []
+    for live, cohort in live_cohorts(system):
+        mine = frozenset(pair for pair in pairs if complaint(cohort, pair) is None)
+        model = load_live_model(system, live)
+        if mine and _has_noised_heads(model):
+            revocation = Revocation(mine, "attack")
+            reports += _audits(
+                model, cohort, revocation, model.policy, line=live.line, releases=releases, seed=seed, tell=on_progress
+            )
+    if not reports:
+        raise AttackError(
+            "No live line would release a noised head for this: there is nothing to attack.",
+            remedy="attack a withdrawal that a lattice line has to answer; on canaries: `mbd attack canaries`",
+        )
+    return reports
+
+
+def attack_deletion(
+    before: LatticeModel, cohort: Cohort, revocation: Revocation, outcome: Outcome, *, line: str
+) -> list[Report]:
+    """Attack a deletion that was carried out in memory and is not certified yet.
+
+    Noised heads are attacked at a mu of 1 each, through the same code, because some thousand releases decide nothing
+    at the far smaller mu of a line. A deletion that made a new network gives no report here: see `mbd attack canaries`.
+
+    Raises:
+        AttackError: a claim was broken; nothing may be certified.
+    """
+    if outcome.report is not None:
+        return []
+    reports = [audit_outcome(before, cohort, revocation, outcome, line=line)]
+    if outcome.updated:
+        reports += _audits(
+            before, cohort, revocation, loud(before.policy), line=line, releases=_RELEASES, seed=0, tell=_silent
+        )
+    if lost := broken(reports):
+        found = "; ".join(f"{report.attack} of {report.target}" for report in lost)
+        raise AttackError(
+            f"An attack broke a claim of this deletion, so it is not certified: {found}.",
+            remedy="it stays suppressed; find the fault with `mbd attack canaries`, then `mbd revoke --resume`",
+        )
+    return reports
+
+
+def _audits(
+    model: LatticeModel,
+    cohort: Cohort,
+    revocation: Revocation,
+    policy: ReleasePolicy,
+    *,
+    line: str,
+    releases: int,
+    seed: int,
+    tell: OnProgress,
+) -> Iterator[Report]:
+    histories = HISTORIES[:1] if policy.loss == "cross-entropy" else HISTORIES
+    noise = NoiseSource(hashlib.sha256(f"an audit's noise is no secret {seed}".encode()).digest())
+    for done, history in enumerate(histories):
+        arms = deletion_arms(model, cohort, revocation, history=history, policy=policy, seed=seed)
+        heads = tuple(arms.unlearned.solved)
+        target = f"{line}: {'+'.join(map(pattern_name, heads))}, {history}"
+        tell(done / len(histories), target)
+        yield audit_release(arms, heads, noise=noise, releases=releases, target=target)
+
+
+def _has_noised_heads(model: LatticeModel) -> bool:
+    return model.provenance.get("backbone") == "public"
+
+
+def _silent(done: float, about: str) -> None:
+    """Whoever waits is told of whole steps only."""
