@@ -43,11 +43,12 @@ from mbd.privacy.noise import NoiseSource
 
 FloatArray = NDArray[np.float64]
 
-History = Literal["real", "flattest", "dense"]
+History = Literal["real", "flattest", "dense", "one-sided"]
 """What the heads were before: as they really were; or as far from the solution as tau permits, along the direction in
-which that is furthest, or along one that moves every coordinate."""
+which that is furthest, or along one that moves every coordinate, the comparator as far on the other side; or flattest
+for the deletion alone, while the comparator solves from nothing."""
 
-HISTORIES: tuple[History, ...] = ("real", "flattest", "dense")
+HISTORIES: tuple[History, ...] = ("real", "flattest", "dense", "one-sided")
 
 CONFIDENCE = 0.999
 """That a bound holds. Many are computed, in tests as well, and a sound claim should hardly ever seem broken."""
@@ -267,7 +268,7 @@ def _starts(
         for sign, side in ((1.0, one), (-1.0, zero)):
             weights_DK = worst_start(model, model.statistics, pattern, history, sign=sign, seed=seed)
             side[pattern] = Head(weights_DK, 1.0, model.policy.head_mu, "a history that nobody had")
-    return one, zero
+    return one, None if history == "one-sided" else zero
 
 
 def worst_start(
@@ -277,7 +278,7 @@ def worst_start(
     layout, policy = model.layout, model.policy
     solution_DK = solve_head(layout, statistics, pattern, policy=policy).weights_DK
     matrix_DD, _ = normal_equations(layout, statistics, pattern)
-    if history == "flattest":
+    if history != "dense":
         direction_D = np.linalg.eigh(matrix_DD)[1][:, 0]
         direction_DK = np.zeros_like(solution_DK)
         direction_DK[:, 0] = direction_D

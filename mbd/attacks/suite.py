@@ -15,11 +15,12 @@ from mbd.attacks.canary import Canary, canary, make_line, small
 from mbd.attacks.distinguishing import HISTORIES, History, audit_release, deletion_arms, loud
 from mbd.attacks.exactness import audit_exactness
 from mbd.attacks.relearning import compare_relearning, head_loss, relearn_head
-from mbd.attacks.report import Report
+from mbd.attacks.report import Estimate, Report
 from mbd.cohort.cohort import Cohort
 from mbd.cohort.modality import Modality, pattern_name
 from mbd.deletion import engine
 from mbd.deletion.outcome import Revocation
+from mbd.errors import MbdError
 from mbd.lattice.model import LatticeModel
 from mbd.lattice.release import ReleasePolicy, release_heads
 from mbd.privacy.noise import NoiseSource
@@ -110,7 +111,10 @@ def exactness(effort: Effort, on_progress: OnProgress) -> list[Report]:
     reports = []
     for done, (name, (people, recipe, policy)) in enumerate(cases.items()):
         on_progress(done / len(cases), name)
-        reports.append(audit_exactness(people, recipe, policy=policy, seed=seed + 1, target=name))
+        try:
+            reports.append(audit_exactness(people, recipe, policy=policy, seed=seed + 1, target=name))
+        except MbdError as error:
+            reports.append(_refused("exactness", name, error, effort))
     return reports
 
 
@@ -154,6 +158,22 @@ ATTACKS: Mapping[str, Attack] = {
     "relearning": relearning,
 }
 """By name, in the order in which they run."""
+
+
+def _refused(attack: str, target: str, error: MbdError, effort: Effort) -> Report:
+    """On canaries every deletion can be carried out: code that refuses one is as broken as code that gets it wrong."""
+    return Report(
+        attack=attack,
+        target=target,
+        question="Is there a bit, among those claimed to be equal, that depends on what was withdrawn?",
+        verdict="broken",
+        estimates=(Estimate("deletions that were refused", 1.0),),
+        claim=0.0,
+        trials=1,
+        seed=effort.seed,
+        seconds=0.0,
+        details={"error": str(error)},
+    )
 
 
 def _part(on_progress: OnProgress, begin: float, size: float, about: str) -> Callable[[float], None]:
