@@ -61,6 +61,9 @@ class Settings(BaseSettings):
     """What a deletion does to a backbone that everybody's rows shaped: train it again (exact), drown in noise what it
     knows (certified, or refused where that breaks it), or the published update of the MBD paper (empirical)."""
 
+    attack: bool = False
+    """Attack every deletion before it is certified, and search everything for the withdrawn values afterwards."""
+
     @model_validator(mode="after")
     def _no_unknown_variables(self) -> Self:
         """A misspelt MBD_EPSILON must not be ignored in silence. MBD_TEST_ belongs to the tests."""

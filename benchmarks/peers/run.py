@@ -115,7 +115,9 @@ def _all_worlds(name: str, request: Request, worlds: int) -> Iterator[dict[str, 
 
 if __name__ == "__main__":
     known = (("mosi", "ravdess"), get_args(Request))
-    if len(sys.argv) not in (3, 4) or any(given not in names for given, names in zip(sys.argv[1:3], known, strict=True)):
+    if len(sys.argv) not in (3, 4) or any(
+        given not in names for given, names in zip(sys.argv[1:3], known, strict=True)
+    ):
         sys.exit("usage: python -m benchmarks.peers.run mosi|ravdess people|everyone [worlds]")
     asked = sys.argv[2]
     main(sys.argv[1], asked, int(sys.argv[3]) if len(sys.argv) == 4 else WORLDS[asked])  # type: ignore[arg-type]

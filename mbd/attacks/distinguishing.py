@@ -85,7 +85,7 @@ def deletion_arms(
         model: the version before.
         cohort: D.
         revocation: what is withdrawn: of a canary, if the worst is wanted.
-        history: where the deletion starts.
+        history: where the deletion starts; of no account where the mechanism solves from nothing.
         policy: the line's own, or a loud one.
         seed: of the direction that moves every coordinate.
 
@@ -103,7 +103,10 @@ def deletion_arms(
     needs_rows = policy.loss == "cross-entropy"
     rows = kept.featurizer.head_rows(down.after, salt=bytes(32)) if needs_rows else None
     everything = replace(kept, policy=policy, statistics=statistics)
-    start, other = _starts(everything, down.changed, history, seed=seed, rows=rows)
+    start: Mapping[ModalitySet, Head] | None = None
+    other: Mapping[ModalitySet, Head] | None = None
+    if not down.towers.dropped and statistics.rows > policy.exact_rows:  # else the engine solves from nothing
+        start, other = _starts(everything, down.changed, history, seed=seed, rows=rows)
     commitment = statistics.commitment(bytes(32))
     unlearned = solve_heads(
         kept.layout, statistics, down.changed, policy=policy, commitment=commitment, start=start, rows=rows

@@ -162,15 +162,14 @@ def print_error(
     print_json({**(before or {}), "error": {"type": kind, "message": message, "remedy": remedy, **more}})
 
 
-def settings_for(home: Path | None, *, certify_absence: bool = False) -> Settings:
-    """Settings from the environment, with ``--home`` and ``--certify-absence`` before it.
+def settings_for(home: Path | None, **flags: bool) -> Settings:
+    """Settings from the environment, with ``--home`` and flags that the command line sets before it.
 
     Raises:
         SettingsError: a variable has a value that it cannot have, or the state folder is a file.
     """
     given: dict[str, Any] = {"home": home} if home is not None else {}
-    if certify_absence:
-        given["certify_absence"] = True
+    given |= {name: True for name, is_set in flags.items() if is_set}
     try:
         settings = Settings(**given)
     except ValidationError as error:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from certs.errors import CertificateError
+from mbd.cli.attack import show_reports
 from mbd.cli.options import (
     CertifyAbsence,
     Everyone,
@@ -45,6 +46,9 @@ def revoke(
     retrain_towers: Annotated[
         bool, typer.Option("--retrain-towers", help="Then train dropped towers again, in the background.")
     ] = False,
+    attack: Annotated[
+        bool, typer.Option("--attack", help="Attack the deletion before it is certified. Always: MBD_ATTACK.")
+    ] = False,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
@@ -56,7 +60,8 @@ def revoke(
     of that person; --everyone --modality audio a modality of all people. --file carries out many requests together:
     each model is solved once, and each person gets a certificate that names nobody else. With --certify-absence a model
     that holds nothing of a request gives a certificate of that, and the channels are suppressed all the same. With
-    --retrain-towers the towers that a deletion dropped come back in a later version; nobody waits for it.
+    --retrain-towers the towers that a deletion dropped come back in a later version; nobody waits for it. With --attack
+    a deletion whose claim an attack breaks is not certified.
     """
     _check_usage(subject or [], modality or [], everyone=everyone, file=file, resume=resume)
     with command(as_json) as out:
@@ -65,7 +70,7 @@ def revoke(
         from mbd.workflow.system import open_system
 
         batch: dict[str, list[Any]] = {}
-        with open_system(settings_for(home, certify_absence=certify_absence), create=False) as system:
+        with open_system(settings_for(home, certify_absence=certify_absence, attack=attack), create=False) as system:
             with out.stages() as stages, _hint_at_unfinished(system):
 
                 def on_step(step: str) -> None:
@@ -95,12 +100,13 @@ def revoke(
             out.say("Nothing was interrupted.")
         if file is not None:
             _show_batch(out, batch)
-            return
-        for result in results:
+        for result in results if file is None else ():
             show_result(out, result)
             out.command(
                 "  Verify it with", "mbd", "certificate", "verify", result.bundle, "--trusted-root", trusted_root
             )
+        if reports := {id(report): report for result in results for report in result.reports}:
+            show_reports(out, list(reports.values()))
 
 
 def show_result(out: Output, result: Any) -> None:

@@ -4,7 +4,9 @@ An attack that breaks a claim stops the certificate that would make it. Source: 
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import get_args
 
 from mbd.attacks.distinguishing import HISTORIES, audit_release, deletion_arms, loud
 from mbd.attacks.exactness import audit_outcome
@@ -12,13 +14,18 @@ from mbd.attacks.report import Report, broken
 from mbd.attacks.suite import ATTACKS, Attack, OnProgress
 from mbd.cohort.cohort import Cohort, Pair
 from mbd.cohort.modality import pattern_name
-from mbd.deletion.outcome import Outcome, Revocation
+from mbd.deletion import engine
+from mbd.deletion.outcome import EntangledMechanism, Outcome, Revocation
+from mbd.durable import write_durably
 from mbd.errors import AttackError
+from mbd.hashing import canonical_json
 from mbd.lattice.model import LatticeModel
 from mbd.lattice.release import ReleasePolicy
 from mbd.privacy.noise import NoiseSource
+from mbd.records.database import begin_snapshot
+from mbd.records.models import ModelVersion
 from mbd.workflow.filing import complaint, live_cohorts, require_possible
-from mbd.workflow.live import load_live_model
+from mbd.workflow.live import load_live_model, spent_on
 from mbd.workflow.system import System
 
 CANARY_ATTACKS: Mapping[str, Attack] = {**ATTACKS}
@@ -49,8 +56,8 @@ def attack_withdrawal(
     for live, cohort in live_cohorts(system):
         mine = frozenset(pair for pair in pairs if complaint(cohort, pair) is None)
         model = load_live_model(system, live)
-        if mine and _has_noised_heads(model):
-            revocation = Revocation(mine, "attack")
+        revocation = Revocation(mine, "attack")
+        if mine and _releases_heads(system, live, model, cohort, revocation):
             reports += _audits(
                 model, cohort, revocation, model.policy, line=live.line, releases=releases, seed=seed, tell=on_progress
             )
@@ -64,7 +71,7 @@ def attack_withdrawal(
 
 def attack_deletion(
     before: LatticeModel, cohort: Cohort, revocation: Revocation, outcome: Outcome, *, line: str
-) -> list[Report]:
+) -> tuple[Report, ...]:
     """Attack a deletion that was carried out in memory and is not certified yet.
 
     Noised heads are attacked at a mu of 1 each, through the same code, because some thousand releases decide nothing
@@ -74,7 +81,7 @@ def attack_deletion(
         AttackError: a claim was broken; nothing may be certified.
     """
     if outcome.report is not None:
-        return []
+        return ()
     reports = [audit_outcome(before, cohort, revocation, outcome, line=line)]
     if outcome.updated:
         reports += _audits(
@@ -86,7 +93,13 @@ def attack_deletion(
             f"An attack broke a claim of this deletion, so it is not certified: {found}.",
             remedy="it stays suppressed; find the fault with `mbd attack canaries`, then `mbd revoke --resume`",
         )
-    return reports
+    return tuple(reports)
+
+
+def keep_reports(folder: Path, reports: Sequence[Report]) -> None:
+    """Write what attacks found beside a version, for the operator: it tells of solutions that no noise hides."""
+    if reports:
+        write_durably(folder / "attacks.json", canonical_json([report.to_json() for report in reports]))
 
 
 def _audits(
@@ -110,8 +123,14 @@ def _audits(
         yield audit_release(arms, heads, noise=noise, releases=releases, target=target)
 
 
-def _has_noised_heads(model: LatticeModel) -> bool:
-    return model.provenance.get("backbone") == "public"
+def _releases_heads(
+    system: System, live: ModelVersion, model: LatticeModel, cohort: Cohort, revocation: Revocation
+) -> bool:
+    """Whether the deletion would release a head again and keep the network: what the distinguishing audit knows."""
+    with begin_snapshot(system.engine) as connection:
+        spent = spent_on(connection, live.line)
+    plan = engine.plan(model, cohort, revocation, spent=spent, entangled=system.settings.entangled)
+    return plan.mechanism not in get_args(EntangledMechanism) and any(s.action == "released again" for s in plan.steps)
 
 
 def _silent(done: float, about: str) -> None:

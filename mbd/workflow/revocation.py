@@ -20,6 +20,7 @@ from certs.dsse import Envelope, sign
 from certs.errors import Code
 from certs.payload import to_payload
 from certs.statement import DeletionStatement
+from mbd.attacks.report import Report
 from mbd.cohort import folder
 from mbd.cohort.cohort import EVERYONE, Cohort, Pair, Partition
 from mbd.cohort.manifest import KEY_BYTES, Manifest
@@ -38,6 +39,7 @@ from mbd.records.lineage import Kind, node_id
 from mbd.records.models import ModelVersion
 from mbd.records.requests import Revocation, State
 from mbd.workflow import claim
+from mbd.workflow.attacks import attack_deletion, keep_reports
 from mbd.workflow.claim import Noise, Provenance, Request, Version, batch_digest
 from mbd.workflow.filing import channel_of, complaint, file_revocations, require_possible
 from mbd.workflow.live import load_version, spent_on
@@ -61,6 +63,7 @@ class LineResult:
         folder: where the certificate's files lie.
         outcome: what the mechanism did; None when an earlier run of this command had finished it, and of an absence.
         deletion_seconds: from live model to released model, files apart; None likewise.
+        reports: what attacks on the deletion found, where the policy asks for them.
     """
 
     line: str
@@ -70,6 +73,7 @@ class LineResult:
     folder: Path
     outcome: Outcome | None
     deletion_seconds: float | None
+    reports: tuple[Report, ...] = ()
 
     @property
     def bundle(self) -> Path:
@@ -201,9 +205,18 @@ def _carry_out(system: System, batch: Sequence[Revocation], on_step: OnStep) -> 
                 continue  # this line's cohort never held the channels
             on_step("publishing the certificate")
             target = _publish(system, certificate)
-            outcome, seconds = (made.outcome, made.seconds) if revocation.id in made.certificates else (None, None)
+            mine = made if revocation.id in made.certificates else _Made()
             results[revocation.id].append(
-                LineResult(live.line, certificate.version, certificate.kind, certificate.id, target, outcome, seconds)
+                LineResult(
+                    live.line,
+                    certificate.version,
+                    certificate.kind,
+                    certificate.id,
+                    target,
+                    mine.outcome,
+                    mine.seconds,
+                    mine.reports,
+                )
             )
     with begin_locked(system.engine) as connection:
         on_step("destroying the retired version")
@@ -220,6 +233,7 @@ class _Made:
     certificates: dict[str, Certificate] = field(default_factory=dict)
     outcome: Outcome | None = None
     seconds: float | None = None
+    reports: tuple[Report, ...] = ()
 
 
 def _delete_from(system: System, batch: Sequence[Revocation], live: ModelVersion, on_step: OnStep) -> _Made:
@@ -259,11 +273,16 @@ def _delete_from(system: System, batch: Sequence[Revocation], live: ModelVersion
         raise
     seconds = time.perf_counter() - started
     shutil.rmtree(checkpoints, ignore_errors=True)  # also of runs that died: networks of people who leave now
+    reports: tuple[Report, ...] = ()
+    if system.settings.attack:
+        on_step("attacking the deletion")
+        reports = attack_deletion(before.model, cohort, Withdrawal(pairs, digest), outcome, line=live.line)
     on_step("writing the new version")
     shutil.rmtree(system.version_folder(live.line, number), ignore_errors=True)
     remaining = cohort.without(pairs)
     manifest = folder.write(remaining, system.cohort_folder(live.line, number), key=secrets.token_bytes(KEY_BYTES))
     saved = save_model(outcome.model, system.model_folder(live.line, number), cohort_root=manifest.root)
+    keep_reports(system.version_folder(live.line, number), reports)
     if outcome.report is None:
         carry_transcript(system, live.line, live.version, number)
     else:
@@ -286,9 +305,8 @@ def _delete_from(system: System, batch: Sequence[Revocation], live: ModelVersion
         for revocation, mine in asked.items()
     }
     on_step("signing and logging")
-    return _Made(
-        _certify(system, live, cohort, asked=asked, statements=statements, manifest=manifest), outcome, seconds
-    )
+    certified = _certify(system, live, cohort, asked=asked, statements=statements, manifest=manifest)
+    return _Made(certified, outcome, seconds, reports)
 
 
 def _certify(
