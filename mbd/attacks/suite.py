@@ -4,6 +4,7 @@
 deployment: the leak sweep, which needs one, is added by the workflow.
 """
 
+import copy
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -14,16 +15,19 @@ from numpy.typing import NDArray
 from mbd.attacks.canary import Canary, canary, make_line, small
 from mbd.attacks.distinguishing import HISTORIES, History, audit_release, deletion_arms, loud
 from mbd.attacks.exactness import audit_exactness
+from mbd.attacks.reconstruction import Reconstruction, compare_reconstructions, reconstruct
 from mbd.attacks.relearning import compare_relearning, head_loss, relearn_head
 from mbd.attacks.report import Estimate, Report
-from mbd.cohort.cohort import Cohort
+from mbd.cohort.cohort import Cohort, Partition, Split
 from mbd.cohort.modality import Modality, pattern_name
+from mbd.cohort.synthetic import Subjects, planted_trait, synthetic_cohort
 from mbd.deletion import engine
 from mbd.deletion.outcome import Revocation
 from mbd.errors import MbdError
 from mbd.lattice.model import LatticeModel
 from mbd.lattice.release import ReleasePolicy, release_heads
 from mbd.privacy.noise import NoiseSource
+from mbd.training.loop import train
 from mbd.training.recipe import Recipe
 from mbd.training.tower_recipe import ShardedRecipe, TowerRecipe
 
@@ -152,10 +156,45 @@ def relearning(effort: Effort, on_progress: OnProgress) -> list[Report]:
     return [compare_relearning(unlearned, never, target="head a", seed=effort.seed)]
 
 
+def reconstruction(effort: Effort, on_progress: OnProgress) -> list[Report]:
+    """Generators of a network that everybody shaped and that was trained again, against ones that never saw the voices.
+
+    The people who withdraw carry a planted trait in their voice and another in their words and face: a network that saw
+    both can go from one to the other.
+    """
+    recipe = replace(small(Recipe()), trains_on="everyone", epochs=8)
+    unlearned: list[Reconstruction] = []
+    never: list[Reconstruction] = []
+    for world in range(effort.worlds):
+        on_progress(world / effort.worlds, f"world {world + 1}")
+        seed = effort.seed + world
+        cohort = synthetic_cohort(seed, subjects=Subjects(6, 3, 8, 1), clips=8, missing=0.0, trait_strength=3.0)
+        people = [r.subject for r in cohort.rows if (r.partition, r.split) == (Partition.REVOCABLE, Split.TRAIN)]
+        leaving = list(dict.fromkeys(people))[:6]
+        pairs = frozenset((person, Modality.AUDIO) for person in leaving)
+        traits = {person: planted_trait(seed, person, Modality.AUDIO) for person in leaving}
+        model = make_line(cohort, recipe, policy=ReleasePolicy(), noise=_noise(effort, world), purpose="before")
+        outcome = engine.delete(
+            model,
+            cohort,
+            Revocation(pairs, "audit"),
+            noise=_noise(effort, world),
+            occasion="audit/2",
+            spent=[],
+            salt=model.salt,
+        )
+        after = copy.deepcopy(outcome.model.featurizer.backbone).float()
+        fresh = train(recipe, cohort.without(pairs), seed=seed + 1000, partitions=recipe.partitions).backbone
+        for network, found in ((after, unlearned), (fresh, never)):
+            found.append(reconstruct(network, cohort, leaving, Modality.AUDIO, traits=traits))
+    return [compare_reconstructions(unlearned, never, target="retrain", seed=effort.seed)]
+
+
 ATTACKS: Mapping[str, Attack] = {
     "distinguishing": distinguishing,
     "exactness": exactness,
     "relearning": relearning,
+    "reconstruction": reconstruction,
 }
 """By name, in the order in which they run."""
 
