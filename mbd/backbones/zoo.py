@@ -4,10 +4,11 @@ import dataclasses
 from collections.abc import Mapping
 
 from mbd.backbones.base import Backbone, Interface
+from mbd.backbones.control import MaskedTrainingControl
 from mbd.backbones.mbd import MissingByDesign
 from mbd.errors import TrainingError
 
-ZOO: Mapping[str, type[Backbone]] = {backbone.name: backbone for backbone in (MissingByDesign,)}
+ZOO: Mapping[str, type[Backbone]] = {backbone.name: backbone for backbone in (MissingByDesign, MaskedTrainingControl)}
 
 
 def build(name: str, interface: Interface, options: Mapping[str, int | float]) -> Backbone:

@@ -1,9 +1,11 @@
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
 
 from mbd.backbones.base import Backbone, ChannelShape, Interface
-from mbd.backbones.zoo import build
+from mbd.backbones.zoo import ZOO, build
 from mbd.cohort.batch import Batch
 from mbd.cohort.modality import Modality, in_order
 
@@ -12,6 +14,7 @@ SHAPES = {
     Modality.AUDIO: ChannelShape(dim=5, sequence=True),
     Modality.VISION: ChannelShape(dim=3, sequence=True),
 }
+SMALL = {"width": 8, "property_width": 6}
 
 
 @pytest.fixture
@@ -23,7 +26,9 @@ def make_backbone():
     ) -> Backbone:
         torch.manual_seed(seed)
         interface = Interface({m: SHAPES[m] for m in in_order(channels)}, outputs)
-        return build(name, interface, {"width": 8, "property_width": 6, **options}).eval()
+        known = {field.name for field in fields(ZOO[name].Options)}
+        small = {option: size for option, size in SMALL.items() if option in known}
+        return build(name, interface, {**small, **options}).eval()
 
     return make
 
