@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from mbd.attacks.canary import Canary, canary, make_line, small
 from mbd.attacks.distinguishing import HISTORIES, History, audit_release, deletion_arms, loud
 from mbd.attacks.exactness import audit_exactness
+from mbd.attacks.membership import compare_membership, likelihood_ratio_membership
+from mbd.attacks.one_run import audit_private_training
 from mbd.attacks.reconstruction import Reconstruction, compare_reconstructions, reconstruct
 from mbd.attacks.relearning import compare_relearning, head_loss, relearn_head
 from mbd.attacks.report import Estimate, Report
@@ -26,10 +28,12 @@ from mbd.deletion.outcome import Revocation
 from mbd.errors import MbdError
 from mbd.lattice.model import LatticeModel
 from mbd.lattice.release import ReleasePolicy, release_heads
+from mbd.privacy.gaussian import epsilon_of
+from mbd.privacy.guarantee import Certified
 from mbd.privacy.noise import NoiseSource
 from mbd.training.loop import train
 from mbd.training.recipe import Recipe
-from mbd.training.tower_recipe import ShardedRecipe, TowerRecipe
+from mbd.training.tower_recipe import PrivateRecipe, ShardedRecipe, TowerRecipe
 
 FloatArray = NDArray[np.float64]
 
@@ -55,6 +59,8 @@ class Effort:
 Attack = Callable[[Effort, OnProgress], list[Report]]
 
 _VOICE = frozenset({Modality.AUDIO})
+_CANARIES = 1024
+_DELTA = 1e-5
 
 
 def distinguishing(effort: Effort, on_progress: OnProgress) -> list[Report]:
@@ -190,9 +196,60 @@ def reconstruction(effort: Effort, on_progress: OnProgress) -> list[Report]:
     return [compare_reconstructions(unlearned, never, target="retrain", seed=effort.seed)]
 
 
+def one_run(effort: Effort, on_progress: OnProgress) -> list[Report]:
+    """A private tower at a claim that canaries can decide."""
+    on_progress(0.0, f"{_CANARIES} canaries")
+    recipe = PrivateRecipe(
+        TowerRecipe("audio", width=4, epochs=0),
+        rate=0.5,
+        noise_multiplier=4.0,
+        steps=4,
+        subjects=_CANARIES,
+        learning_rate=1e-4,
+        momentum=0.0,
+        delta=1e-5,
+    )
+    return [audit_private_training(recipe, canaries=_CANARIES, noise=_noise(effort), seed=effort.seed)]
+
+
+def membership(effort: Effort, on_progress: OnProgress) -> list[Report]:
+    """People who withdrew their voices against people who never gave them, and the retrain-against-retrain null."""
+    people = synthetic_cohort(effort.seed, subjects=Subjects(6, 3, 12, 1), clips=5, missing=0.0)
+    rows = people.where(partition=Partition.REVOCABLE, split=Split.TRAIN)
+    names, worlds = rows.subjects, 3 * effort.worlds
+    rng = np.random.default_rng([effort.seed, 3])
+    half = [rng.permutation(len(names)) < len(names) // 2 for _ in range(worlds)]
+    unlearned, never, claims = [], [], []
+    for world, exposed_S in enumerate(half):
+        on_progress(world / worlds, f"world {world + 1}")
+        noise = _noise(effort, world)
+        absent = [(name, Modality.AUDIO) for name, is_in in zip(names, exposed_S, strict=True) if not is_in]
+        leaving = frozenset((name, Modality.AUDIO) for name, is_in in zip(names, exposed_S, strict=True) if is_in)
+        cohort = people.without(absent)
+        model = make_line(cohort, small(Recipe()), policy=ReleasePolicy(), noise=noise, purpose="before")
+        after = engine.delete(
+            model, cohort, Revocation(leaving, "audit"), noise=noise, occasion="audit/2", spent=[], salt=model.salt
+        )
+        fresh = make_line(
+            cohort.without(leaving), small(Recipe()), policy=ReleasePolicy(), noise=noise, purpose="never exposed"
+        )
+        unlearned.append(_voice_scores(after.model, rows))
+        never.append(_voice_scores(fresh, rows))
+        assert isinstance(after.guarantee, Certified), "the constants that we ship leave room for one deletion"
+        claims.append(epsilon_of(after.guarantee.mu, _DELTA))
+    exposed_WS = np.stack(half)
+    attacked, null = (
+        likelihood_ratio_membership(np.stack(scores), exposed_WS, delta=_DELTA, seed=effort.seed)
+        for scores in (unlearned, never)
+    )
+    return [compare_membership(attacked, null, claim=max(claims), target="lattice-newton", seed=effort.seed)]
+
+
 ATTACKS: Mapping[str, Attack] = {
     "distinguishing": distinguishing,
     "exactness": exactness,
+    "one-run": one_run,
+    "membership": membership,
     "relearning": relearning,
     "reconstruction": reconstruction,
 }
@@ -217,6 +274,13 @@ def _refused(attack: str, target: str, error: MbdError, effort: Effort) -> Repor
 
 def _part(on_progress: OnProgress, begin: float, size: float, about: str) -> Callable[[float], None]:
     return lambda done: on_progress(begin + done * size, about)
+
+
+def _voice_scores(model: LatticeModel, rows: Cohort) -> FloatArray:
+    """How well a model does on each person's rows with a voice [S]: minus the squared error, by voice and by all."""
+    both = [np.square(model.predict(some).outputs_NK - rows.targets)[:, 0] for some in (rows, rows.restrict(_VOICE))]
+    error_N = (both[0] + both[1]) / 2
+    return np.array([-error_N[list(rows.rows_of[person])].mean() for person in rows.subjects])
 
 
 def _withdrawn(model: LatticeModel, cohort: Cohort, people: Canary) -> tuple[FloatArray, FloatArray]:
