@@ -33,7 +33,7 @@ def canaries(
     Ends with 1 if a claim was broken: the program is then not to be trusted. The attacks: distinguishing, exactness,
     one-run, membership, relearning, reconstruction, leaks.
     """
-    from mbd.workflow.attacks import CANARY_ATTACKS
+    from mbd.workflow.canaries import CANARY_ATTACKS
 
     if unknown := sorted(set(only or []) - set(CANARY_ATTACKS)):
         raise UsageError(f"there is no attack {', '.join(unknown)}; there are: {', '.join(CANARY_ATTACKS)}")

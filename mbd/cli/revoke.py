@@ -70,6 +70,7 @@ def revoke(
         from mbd.workflow.system import open_system
 
         batch: dict[str, list[Any]] = {}
+        whole = True
         with open_system(settings_for(home, certify_absence=certify_absence, attack=attack), create=False) as system:
             with out.stages() as stages, _hint_at_unfinished(system):
 
@@ -106,7 +107,9 @@ def revoke(
                 "  Verify it with", "mbd", "certificate", "verify", result.bundle, "--trusted-root", trusted_root
             )
         if reports := {id(report): report for result in results for report in result.reports}:
-            show_reports(out, list(reports.values()))
+            whole = show_reports(out, list(reports.values()))
+    if not whole:
+        raise typer.Exit(1)
 
 
 def show_result(out: Output, result: Any) -> None:

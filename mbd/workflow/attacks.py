@@ -4,14 +4,14 @@ An attack that breaks a claim stops the certificate that would make it. Source: 
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
 from mbd.attacks.distinguishing import HISTORIES, audit_release, deletion_arms, loud
 from mbd.attacks.exactness import audit_outcome
 from mbd.attacks.report import Report, broken
-from mbd.attacks.suite import ATTACKS, Attack, OnProgress
+from mbd.attacks.suite import OnProgress
 from mbd.cohort.cohort import Cohort, Pair
 from mbd.cohort.modality import pattern_name
 from mbd.deletion import engine
@@ -25,11 +25,9 @@ from mbd.privacy.noise import NoiseSource
 from mbd.records.database import begin_snapshot
 from mbd.records.models import ModelVersion
 from mbd.workflow.filing import complaint, live_cohorts, require_possible
+from mbd.workflow.leaks import hits_now, needles_before, sweep_deployment
 from mbd.workflow.live import load_live_model, spent_on
 from mbd.workflow.system import System
-
-CANARY_ATTACKS: Mapping[str, Attack] = {**ATTACKS}
-"""Every attack on canaries by name."""
 
 _RELEASES = 4000
 """Of each arm, where a deletion waits for the verdict: at a mu of 1 a head these show noise that is half as large."""
@@ -94,6 +92,18 @@ def attack_deletion(
             remedy="it stays suppressed; find the fault with `mbd attack canaries`, then `mbd revoke --resume`",
         )
     return tuple(reports)
+
+
+def watch_for_leaks(system: System, pairs: frozenset[Pair]) -> Callable[[], Report | None]:
+    """Remember what is about to be withdrawn, in memory alone; the answer searches the deployment for it afterwards.
+
+    None where no live line holds any of it.
+    """
+    needles = needles_before(system, pairs)
+    found_before = hits_now(system, needles) if needles else 0
+    if not found_before:
+        return lambda: None
+    return lambda: sweep_deployment(system, needles, found_before=found_before)
 
 
 def keep_reports(folder: Path, reports: Sequence[Report]) -> None:

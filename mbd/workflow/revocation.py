@@ -11,7 +11,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -39,7 +39,7 @@ from mbd.records.lineage import Kind, node_id
 from mbd.records.models import ModelVersion
 from mbd.records.requests import Revocation, State
 from mbd.workflow import claim
-from mbd.workflow.attacks import attack_deletion, keep_reports
+from mbd.workflow.attacks import attack_deletion, keep_reports, watch_for_leaks
 from mbd.workflow.claim import Noise, Provenance, Request, Version, batch_digest
 from mbd.workflow.filing import channel_of, complaint, file_revocations, require_possible
 from mbd.workflow.live import load_version, spent_on
@@ -131,13 +131,19 @@ def revoke_batch(
         with begin_snapshot(system.engine) as connection:
             refuse_rollback(system, connection)
         require_possible(system, asked, regime)
+        swept = watch_for_leaks(system, frozenset[Pair]().union(*asked)) if system.settings.attack else None
         on_step("suppressing")
         filed = file_revocations(system, asked, regime, on_step)
         finished = _finish_all(system, on_step)
         for revocation in filed:
             if revocation.id in finished.failures:
                 raise finished.failures[revocation.id]
-        return [finished.results[revocation.id] for revocation in filed]
+        on_step("searching for what was withdrawn")
+        leaks = tuple(report for report in (swept() if swept else None,) if report)
+        return [
+            [replace(result, reports=(*result.reports, *leaks)) for result in finished.results[revocation.id]]
+            for revocation in filed
+        ]
 
 
 def resume(system: System, *, on_step: OnStep = lambda step: None) -> list[LineResult]:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks.planted_bugs import PATCHES, RESULT, attack, bugs
-from mbd.workflow.attacks import CANARY_ATTACKS
+from mbd.workflow.canaries import CANARY_ATTACKS
 
 BUGS = bugs()
 
