@@ -58,7 +58,7 @@ SSD = Peer(
     source="Foster, Schoepf and Brintrup 2024",
     deviations=(
         "importance is taken over batches of 8 instead of single rows",
-        "alpha is 2: the withdrawn rows are a third of all, so no weight matters ten times more to them (the paper: 10)",
+        "alpha is 2, not 10: withdrawn rows are a third of all, so no weight matters ten times more to them",
     ),
     unlearn=unlearn,
 )
