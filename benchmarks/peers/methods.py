@@ -1,7 +1,11 @@
 """The only list of methods, in the order of the tables."""
 
+from benchmarks.peers.descent_to_delete import DESCENT_TO_DELETE
 from benchmarks.peers.fine_tuning import FINE_TUNING
 from benchmarks.peers.gradient_ascent import GRADIENT_ASCENT
+from benchmarks.peers.guo import GUO
+from benchmarks.peers.koloskova import KOLOSKOVA, KOLOSKOVA_LOOSE
+from benchmarks.peers.ours import OURS, OURS_EXACT, RETRAIN_HEADS
 from benchmarks.peers.retrain import RETRAIN
 from benchmarks.peers.salun import SALUN
 from benchmarks.peers.setting import Peer
@@ -23,4 +27,11 @@ PEERS: tuple[Peer, ...] = (
     SURGERY,
     SURGERY_CORRECTED,
     SISA,
+    KOLOSKOVA,
+    KOLOSKOVA_LOOSE,
+    RETRAIN_HEADS,
+    GUO,
+    DESCENT_TO_DELETE,
+    OURS_EXACT,
+    OURS,
 )

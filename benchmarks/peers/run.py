@@ -23,7 +23,7 @@ from benchmarks.peers.measure import FloatArray, measure
 from benchmarks.peers.methods import PEERS
 from benchmarks.peers.worlds import NETWORK, Request, make_world
 
-WORLDS = {"people": 16, "everyone": 8}
+WORLDS = {"people": 12, "everyone": 5}
 DEEP = 5
 """So many worlds are attacked by relearning and reconstruction too, which take longest."""
 
