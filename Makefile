@@ -38,13 +38,21 @@ format: $(STAMP)  ## put the code into its one form
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(STAMP)  ## the tables of the README from the real cohorts in ../shared/data (minutes)
+bench: $(STAMP)  ## every table and picture, from the real cohorts in ../shared/data (about two hours)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.real_cohorts mosi
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.real_cohorts ravdess
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.deletion
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.audit
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.planted_bugs
+	@for cohort in mosi ravdess; do \
+		OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.missing $$cohort && \
+		OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.peers.run $$cohort people && \
+		OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.peers.run $$cohort everyone || exit 1; done
 	@$(BIN)/python -m benchmarks.readme
 	@$(BIN)/python -m benchmarks.picture
 	@$(BIN)/python -m benchmarks.deletion_picture
+	@$(BIN)/python -m benchmarks.missing picture
+	@$(BIN)/python -m benchmarks.peers.tables
 
 lock:  ## freeze the versions that are installed now
 	@$(BIN)/uv pip freeze -p .venv --exclude-editable | sed 's/+cpu$$//' > constraints.txt

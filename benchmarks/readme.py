@@ -1,13 +1,14 @@
-"""The README's tables, made from result files and from the code; nothing in them is typed.
+"""The documents' tables, made from result files and from the code; nothing in them is typed.
 
-python -m benchmarks.readme           write them into README.md
-python -m benchmarks.readme --check   exit 1 if README.md has other ones
+python -m benchmarks.readme           write them into README.md and the documents
+python -m benchmarks.readme --check   exit 1 if a document has other ones
 """
 
 import json
 import statistics
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from mbd.backbones.zoo import ZOO
 from mbd.metrics.bootstrap import Interval, paired_interval
 
 ROOT = Path(__file__).resolve().parents[1]
-README = ROOT / "README.md"
+DOCUMENTS = ("README.md", "docs/attacks.md", "docs/missing.md", "docs/peers.md")
 RESULTS = Path(__file__).with_name("results")
 COLUMNS = {
     "ravdess": {"accuracy": "accuracy", "macro_f1": "macro F1"},
@@ -126,18 +127,68 @@ def zoo_rows() -> str:
     return "\n".join(f"| {b.name} | {b.fidelity} | {'; '.join(b.deviations)} |" for b in ZOO.values())
 
 
-def render(text: str) -> str:
-    """A document with every table between its markers made anew."""
-    makers: dict[str, Callable[[], str]] = {"openssl": openssl_block, "zoo": zoo_rows, "deletion": deletion_table}
+def audit_table() -> str:
+    """Distinguishing audits at full strength: the claim, and what was found below it."""
+    found = load_results("audit")
+    seconds = f"seconds for {found['releases']:,} releases an arm"
+    lines = [
+        f"| line | head | history | constants | numbers | μ claimed | μ at least | {seconds} |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in found["audits"]:
+        constants = "loud" if row["loudly"] else "as shipped"
+        cells = [row["line"], row["head"], row["history"], constants, f"{row['numbers']:,}"]
+        cells += [f"{row['mu_claimed']:.4g}", f"{row['mu_bound']:.4g}", f"{row['seconds']:.0f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def planted_table() -> str:
+    """Every planted bug: what is wrong, what caught it, at what cost."""
+    found = load_results("planted-bugs")
+    lines = ["| planted bug | caught by | where it showed | seconds |", "|---|---|---|---|"]
+    for row in found["bugs"]:
+        where = ", ".join(row["by"][:3]) + (f" and {len(row['by']) - 3} more" if len(row["by"]) > 3 else "")
+        lines.append(
+            f"| {row['text']} | {row['attack'] if row['caught'] else 'NOT CAUGHT'} | {where} | {row['seconds']:.0f} |"
+        )
+    clean = found["clean"]
+    lines.append(f"| none: the code as it is | nothing: {clean['held']} reports hold | | {clean['seconds']:.0f} |")
+    return "\n".join(lines)
+
+
+def makers_of(document: str) -> dict[str, Callable[[], str]]:
+    """The tables of one document, by their markers."""
+    if document == "docs/attacks.md":
+        return {"audit": audit_table, "planted": planted_table}
+    if document == "docs/missing.md":
+        from benchmarks import missing  # noqa: PLC0415 - it imports this module
+
+        fixed = {f"fixed {name}": partial(missing.fixed_table, name) for name in COLUMNS}
+        return fixed | {f"rates {name}": partial(missing.rate_table, name) for name in COLUMNS}
+    if document == "docs/peers.md":
+        from benchmarks.peers import tables  # noqa: PLC0415 - drawing and torch, for one document
+
+        makers: dict[str, Callable[[], str]] = {"methods": tables.methods_table}
+        for cohort in tables.COHORTS:
+            for request in tables.REQUESTS:
+                makers[f"peers {cohort} {request}"] = partial(tables.peers_table, cohort, request)
+        return makers
+    makers = {"openssl": openssl_block, "zoo": zoo_rows, "deletion": deletion_table}
     for name in COLUMNS:
-        makers[f"accuracy {name}"] = lambda name=name: accuracy_table(name)
-        makers[f"withdrawals {name}"] = lambda name=name: withdrawal_table(name)
-    for key, make in makers.items():
+        makers[f"accuracy {name}"] = partial(accuracy_table, name)
+        makers[f"withdrawals {name}"] = partial(withdrawal_table, name)
+    return makers
+
+
+def render(text: str, document: str = "README.md") -> str:
+    """A document with every table between its markers made anew."""
+    for key, make in makers_of(document).items():
         begin, end = f"<!-- begin {key} -->", f"<!-- end {key} -->"
         head, found, rest = text.partition(begin)
         _, closed, tail = rest.partition(end)
         if not found or not closed:
-            raise SystemExit(f"README.md has no place for the table '{key}'")
+            raise SystemExit(f"{document} has no place for the table '{key}'")
         text = f"{head}{begin}\n{make()}\n{end}{tail}"
     return text
 
@@ -188,8 +239,12 @@ def _guarantee(guarantee: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    current = README.read_text()
-    made = render(current)
-    if "--check" in sys.argv[1:]:
-        sys.exit(0 if made == current else "README.md differs from the result files: run `python -m benchmarks.readme`")
-    README.write_text(made)
+    for document in DOCUMENTS:
+        path = ROOT / document
+        current = path.read_text()
+        made = render(current, document)
+        if "--check" in sys.argv[1:]:
+            if made != current:
+                sys.exit(f"{document} differs from the result files: run `python -m benchmarks.readme`")
+        else:
+            path.write_text(made)

@@ -77,6 +77,8 @@ def needles_of(values: Mapping[str, NDArray[np.generic]]) -> list[Needle]:
     found: dict[bytes, Needle] = {}
     for name, array in values.items():
         flat = np.ravel(array)
+        if len(np.unique(flat)) < 3:
+            continue  # the same number throughout is nobody's
         for form, pattern in _forms(flat):
             if len(pattern) >= _PREFIX and len(set(pattern)) > 3:  # zeros are everywhere
                 found.setdefault(pattern, Needle(name, form, pattern))

@@ -1,0 +1,223 @@
+"""Tables and the picture of the comparison, made from result files.
+
+    python -m benchmarks.peers.tables        draws docs/images/peers.svg
+
+`benchmarks.readme` puts the tables into docs/peers.md.
+"""
+
+import json
+import statistics
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib import pyplot as plt
+
+from benchmarks.cohorts import RESULTS
+from benchmarks.peers.methods import PEERS
+from benchmarks.peers.setting import DELTA
+from mbd.attacks.membership import Membership, likelihood_ratio_membership
+
+TARGET = Path(__file__).resolve().parents[2] / "docs" / "images" / "peers.svg"
+METRIC = {"ravdess": "accuracy", "mosi": "mae"}
+NAMES = {"ravdess": "accuracy", "mosi": "MAE"}
+LETTERS = {"t": "text", "a": "voice", "v": "face", "ta": "text + voice", "av": "voice + face"}
+COHORTS = ("ravdess", "mosi")
+REQUESTS = ("people", "everyone")
+
+
+class Summary(NamedTuple):
+    """One method on one cohort and request, over its worlds.
+
+    Attributes:
+        epsilon: claimed, the largest of the worlds; None where nothing is.
+        membership: of the likelihood-ratio attack.
+        utility, worst: the task's metric with all channels and at the worst pattern, one number a world.
+        distance: from the family's reference, in units of what a seed alone changes there.
+        relearning: steps over the reference's, by world.
+        rank: of the right person among made-up voices: 0 is always found, .5 is chance.
+        seconds: of the deletion, by world.
+    """
+
+    name: str
+    family: str
+    epsilon: float | None
+    membership: Membership
+    utility: list[float]
+    worst: list[float]
+    distance: list[float]
+    relearning: list[float]
+    rank: list[float]
+    seconds: list[float]
+
+
+@cache
+def load(cohort: str, request: str) -> dict[str, Any]:
+    """What `benchmarks.peers.run` measured."""
+    found: dict[str, Any] = json.loads((RESULTS / f"peers-{cohort}-{request}.json").read_text())
+    return found
+
+
+@cache
+def summaries(cohort: str, request: str) -> tuple[Summary, ...]:
+    """Every method, in the order of the list."""
+    found = load(cohort, request)
+    worlds, metric = found["worlds"], METRIC[cohort]
+    pick = min if metric == "accuracy" else max
+    references = {peer["family"]: name for name, peer in found["peers"].items() if peer["reference"]}
+    made = []
+    for name in _order(found):
+        peer = found["peers"][name]
+        reference = references.get(peer["family"], references["network"])
+        mine = [world["methods"][name] for world in worlds]
+        theirs = [world["methods"][reference] for world in worlds]
+        epsilons = [one["epsilon"] for one in mine if one["epsilon"] is not None]
+        full = max(mine[0]["utility"], key=len)
+        deep = [(a, b) for a, b in zip(mine, theirs, strict=True) if a.get("relearning") is not None]
+        made.append(
+            Summary(
+                name=name,
+                family=peer["family"],
+                epsilon=max(epsilons) if epsilons else None,
+                membership=_membership(worlds, name, reference, everyone=request == "everyone"),
+                utility=[one["utility"][full][metric] for one in mine],
+                worst=[pick(pattern[metric] for pattern in one["utility"].values()) for one in mine],
+                distance=[one["distance"][reference] / found["seed_noise"][reference] for one in mine],
+                relearning=[(a["relearning"] + 1) / (b["relearning"] + 1) for a, b in deep],
+                rank=[one["reconstruction"]["rank"] for one in mine if one.get("reconstruction")],
+                seconds=[one["seconds"] for one in mine],
+            )
+        )
+    return tuple(made)
+
+
+def _order(found: dict[str, Any]) -> list[str]:
+    return [peer.name for peer in PEERS if peer.name in found["peers"]]
+
+
+def _membership(worlds: list[dict[str, Any]], name: str, reference: str, *, everyone: bool) -> Membership:
+    """People who withdrew against people who never gave; where everybody withdrew, against the reference's models."""
+    score_WS = np.array([world["methods"][name]["scores"] for world in worlds])
+    exposed_WS = np.array([world["member"] for world in worlds])
+    if everyone:
+        never_WS = np.array([world["methods"][reference]["scores"] for world in worlds])
+        score_WS = np.concatenate([score_WS, never_WS])
+        exposed_WS = np.concatenate([exposed_WS, np.zeros_like(exposed_WS)])
+    return likelihood_ratio_membership(score_WS, exposed_WS, delta=DELTA, seed=0)
+
+
+def peers_table(cohort: str, request: str) -> str:
+    """One row a method."""
+    rows = summaries(cohort, request)
+    again = statistics.fmean(next(row for row in rows if row.name == "retrain").seconds)
+    title = NAMES[cohort]
+    columns = ("method", f"{title}, all channels", f"{title}, worst pattern", "distance to retrain", "ε claimed")
+    columns += ("ε at least", "TPR at 1 % FPR", "relearning", "rank of the right voice", "seconds", "times faster")
+    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    for row in rows:
+        rate, seconds = row.membership.true_at[0.01], statistics.fmean(row.seconds)
+        cells = [
+            row.name,
+            _mean_sd(row.utility),
+            _mean_sd(row.worst),
+            _plain(statistics.fmean(row.distance)),
+            "none" if row.epsilon is None else "exact" if row.epsilon == 0 else f"{row.epsilon:.2g}",
+            f"{row.membership.epsilon:.2f}",
+            f"{rate.value:.2f} [{rate.low:.2f}, {rate.high:.2f}]",
+            f"{statistics.fmean(row.relearning):.2f}" if row.relearning else "-",
+            f"{statistics.fmean(row.rank):.2f}" if row.rank else "-",
+            f"{seconds:.2f}",
+            f"{again / seconds:,.0f}" if seconds else "-",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _plain(value: float) -> str:
+    return f"{value:.2f}" if value < 100 else f"{value:,.0f}"
+
+
+def _mean_sd(values: list[float]) -> str:
+    return f"{_plain(statistics.fmean(values))} ± {_plain(statistics.stdev(values))}"
+
+
+def methods_table() -> str:
+    """Where each method comes from, and what differs from its paper."""
+    found = load("ravdess", "people")["peers"]
+    lines = ["| method | works on | source | deviations |", "|---|---|---|---|"]
+    for name in _order(load("ravdess", "people")):
+        peer = found[name]
+        lines.append(f"| {name} | {peer['family']} | {peer['source']} | {'; '.join(peer['deviations']) or 'none'} |")
+    return "\n".join(lines)
+
+
+def draw() -> None:
+    """Left: what is claimed against what was audited. Right: accuracy against time. RAVDESS, some people's voices."""
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "mbd"  # the same results draw the same file
+    rows = summaries("ravdess", "people")
+    figure, (claims, times) = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
+    none_at = 30.0
+    for row in rows:
+        ours, proves = row.name.startswith("ours"), row.epsilon is not None
+        colour = "#1b6ca8" if ours else "#6d8494" if proves else "#c1502e"
+        claimed = none_at if row.epsilon is None else max(row.epsilon, 0.02)
+        claims.plot(claimed, row.membership.epsilon, "o", color=colour, markersize=8 if ours else 6)
+        seconds = max(statistics.fmean(row.seconds), 0.02)
+        times.plot(seconds, statistics.fmean(row.utility), "o", color=colour, markersize=8 if ours else 6)
+        times.annotate(
+            row.name, (seconds, statistics.fmean(row.utility)), xytext=(4, 3), textcoords="offset points", fontsize=6.5
+        )
+    _label_apart(claims, rows, none_at)
+    line = np.geomspace(0.02, 10, 50)
+    claims.plot(line, line, "--", color="#999999", linewidth=1)
+    claims.fill_between(line, line, 4, color="#c1502e", alpha=0.08, linewidth=0)
+    claims.text(0.025, 2.6, "a broken claim lies here", fontsize=8, color="#c1502e")
+    claims.set_xscale("log")
+    claims.set_ylim(-0.1, 4)
+    claims.set_xticks([0.02, 0.1, 1, 10, none_at], ["exact", "0.1", "1", "10", "nothing\nclaimed"])
+    claims.minorticks_off()
+    claims.set_xlabel("epsilon claimed")
+    claims.set_ylabel("epsilon at least (audited)")
+    claims.set_title("Promises and what the attack found", fontsize=10)
+    times.set_xscale("log")
+    times.set_xlabel("seconds of one deletion")
+    times.set_ylabel("accuracy on unseen people, all channels")
+    times.set_title("What is left, and how fast", fontsize=10)
+    for axis in (claims, times):
+        axis.spines[["top", "right"]].set_visible(False)
+    handles = [
+        plt.Line2D([], [], marker="o", linestyle="", color=colour, label=label)
+        for colour, label in (("#1b6ca8", "ours"), ("#6d8494", "claims a bound"), ("#c1502e", "claims nothing"))
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    TARGET.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(TARGET, metadata={"Date": None})
+
+
+def _label_apart(axis: Any, rows: tuple[Summary, ...], none_at: float) -> None:
+    """Names beside the points, one above the other where points lie together."""
+    taken: dict[int, list[float]] = {}
+    for row in sorted(rows, key=lambda row: row.membership.epsilon):
+        claimed = none_at if row.epsilon is None else max(row.epsilon, 0.02)
+        column = round(3 * float(np.log10(claimed)))
+        heights = taken.setdefault(column, [])
+        height = row.membership.epsilon
+        while any(abs(height - other) < 0.13 for other in heights):
+            height += 0.05
+        heights.append(height)
+        side = -1 if row.epsilon is None else 1
+        axis.annotate(
+            row.name,
+            (claimed, row.membership.epsilon),
+            xytext=(claimed * 1.15**side, height),
+            fontsize=6.5,
+            va="center",
+            ha="right" if side < 0 else "left",
+        )
+
+
+if __name__ == "__main__":
+    draw()
