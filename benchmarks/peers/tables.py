@@ -160,6 +160,8 @@ def draw() -> None:
     rows = summaries("ravdess", "people")
     figure, (claims, times) = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
     none_at = 30.0
+    left: list[tuple[str, float, float]] = []
+    right: list[tuple[str, float, float]] = []
     for row in rows:
         ours, proves = row.name.startswith("ours"), row.epsilon is not None
         colour = "#1b6ca8" if ours else "#6d8494" if proves else "#c1502e"
@@ -167,10 +169,12 @@ def draw() -> None:
         claims.plot(claimed, row.membership.epsilon, "o", color=colour, markersize=8 if ours else 6)
         seconds = max(statistics.fmean(row.seconds), 0.02)
         times.plot(seconds, statistics.fmean(row.utility), "o", color=colour, markersize=8 if ours else 6)
-        times.annotate(
-            row.name, (seconds, statistics.fmean(row.utility)), xytext=(4, 3), textcoords="offset points", fontsize=6.5
-        )
-    _label_apart(claims, rows, none_at)
+        left.append((row.name, claimed, row.membership.epsilon))
+        right.append((row.name, seconds, statistics.fmean(row.utility)))
+    _label_apart(claims, left, 0.15, left_of=none_at)
+    _label_apart(times, right, 0.0115, left_of=np.inf)
+    times.set_ylim(0.5, 0.9)
+    times.set_xlim(0.015, 150)
     line = np.geomspace(0.02, 10, 50)
     claims.plot(line, line, "--", color="#999999", linewidth=1)
     claims.fill_between(line, line, 4, color="#c1502e", alpha=0.08, linewidth=0)
@@ -197,25 +201,23 @@ def draw() -> None:
     figure.savefig(TARGET, metadata={"Date": None})
 
 
-def _label_apart(axis: Any, rows: tuple[Summary, ...], none_at: float) -> None:
-    """Names beside the points, one above the other where points lie together."""
-    taken: dict[int, list[float]] = {}
-    for row in sorted(rows, key=lambda row: row.membership.epsilon):
-        claimed = none_at if row.epsilon is None else max(row.epsilon, 0.02)
-        column = round(3 * float(np.log10(claimed)))
-        heights = taken.setdefault(column, [])
-        height = row.membership.epsilon
-        while any(abs(height - other) < 0.13 for other in heights):
-            height += 0.05
-        heights.append(height)
-        side = -1 if row.epsilon is None else 1
+def _label_apart(axis: Any, points: list[tuple[str, float, float]], step: float, *, left_of: float) -> None:
+    """Names beside (x, y), stacked upwards in steps where points lie together; at x >= left_of to the left."""
+    taken: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
+    for name, x, y in sorted(points, key=lambda point: (point[2], point[1])):
+        left = x >= left_of
+        height = y
+        while any(abs(height - h) < 0.95 * step and abs(np.log10(x / at)) < 0.75 for at, h in taken[left]):
+            height += step / 4
+        taken[left].append((x, height))
         axis.annotate(
-            row.name,
-            (claimed, row.membership.epsilon),
-            xytext=(claimed * 1.15**side, height),
+            name,
+            (x, y),
+            xytext=(x * (0.8 if left else 1.25), height),
             fontsize=6.5,
             va="center",
-            ha="right" if side < 0 else "left",
+            ha="right" if left else "left",
+            arrowprops={"arrowstyle": "-", "color": "#bbbbbb", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2},
         )
 
 
