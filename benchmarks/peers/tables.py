@@ -33,7 +33,8 @@ class Summary(NamedTuple):
 
     Attributes:
         epsilon: claimed, the largest of the worlds; None where nothing is.
-        membership: of the likelihood-ratio attack.
+        membership: of the likelihood-ratio attack; None where everybody withdrew: nobody never gave a voice,
+            and models of another method that never saw one differ in more than exposure.
         utility, worst: the task's metric with all channels and at the worst pattern, one number a world.
         distance: from the family's reference, in units of what a seed alone changes there.
         relearning: steps over the reference's, by world.
@@ -44,7 +45,7 @@ class Summary(NamedTuple):
     name: str
     family: str
     epsilon: float | None
-    membership: Membership
+    membership: Membership | None
     utility: list[float]
     worst: list[float]
     distance: list[float]
@@ -81,7 +82,7 @@ def summaries(cohort: str, request: str) -> tuple[Summary, ...]:
                 name=name,
                 family=peer["family"],
                 epsilon=max(epsilons) if epsilons else None,
-                membership=_membership(worlds, name, reference, everyone=request == "everyone"),
+                membership=_membership(worlds, name) if request == "people" else None,
                 utility=[one["utility"][full][metric] for one in mine],
                 worst=[pick(pattern[metric] for pattern in one["utility"].values()) for one in mine],
                 distance=[one["distance"][reference] / found["seed_noise"][reference] for one in mine],
@@ -97,14 +98,10 @@ def _order(found: dict[str, Any]) -> list[str]:
     return [peer.name for peer in PEERS if peer.name in found["peers"]]
 
 
-def _membership(worlds: list[dict[str, Any]], name: str, reference: str, *, everyone: bool) -> Membership:
-    """People who withdrew against people who never gave; where everybody withdrew, against the reference's models."""
+def _membership(worlds: list[dict[str, Any]], name: str) -> Membership:
+    """People who withdrew against people who never gave."""
     score_WS = np.array([world["methods"][name]["scores"] for world in worlds])
     exposed_WS = np.array([world["member"] for world in worlds])
-    if everyone:
-        never_WS = np.array([world["methods"][reference]["scores"] for world in worlds])
-        score_WS = np.concatenate([score_WS, never_WS])
-        exposed_WS = np.concatenate([exposed_WS, np.zeros_like(exposed_WS)])
     return likelihood_ratio_membership(score_WS, exposed_WS, delta=DELTA, seed=0)
 
 
@@ -117,15 +114,14 @@ def peers_table(cohort: str, request: str) -> str:
     columns += ("ε at least", "TPR at 1 % FPR", "relearning", "rank of the right voice", "seconds", "times faster")
     lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     for row in rows:
-        rate, seconds = row.membership.true_at[0.01], statistics.fmean(row.seconds)
+        seconds = statistics.fmean(row.seconds)
         cells = [
             row.name,
             _mean_sd(row.utility),
             _mean_sd(row.worst),
             _plain(statistics.fmean(row.distance)),
             "none" if row.epsilon is None else "exact" if row.epsilon == 0 else f"{row.epsilon:.2g}",
-            f"{row.membership.epsilon:.2f}",
-            f"{rate.value:.2f} [{rate.low:.2f}, {rate.high:.2f}]",
+            *_told(row.membership),
             f"{statistics.fmean(row.relearning):.2f}" if row.relearning else "-",
             f"{statistics.fmean(row.rank):.2f}" if row.rank else "-",
             f"{seconds:.2f}",
@@ -133,6 +129,14 @@ def peers_table(cohort: str, request: str) -> str:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _told(membership: Membership | None) -> tuple[str, str]:
+    """The audited epsilon, and the true positive rate with its interval."""
+    if membership is None:
+        return "-", "-"
+    rate = membership.true_at[0.01]
+    return f"{membership.epsilon:.2f}", f"{rate.value:.2f} [{rate.low:.2f}, {rate.high:.2f}]"
 
 
 def _plain(value: float) -> str:
@@ -163,6 +167,7 @@ def draw() -> None:
     left: list[tuple[str, float, float]] = []
     right: list[tuple[str, float, float]] = []
     for row in rows:
+        assert row.membership is not None, "of some people's voices membership is measured"
         ours, proves = row.name.startswith("ours"), row.epsilon is not None
         colour = "#1b6ca8" if ours else "#6d8494" if proves else "#c1502e"
         claimed = none_at if row.epsilon is None else max(row.epsilon, 0.02)
