@@ -61,11 +61,15 @@ def descend(problem: Problem, start_DK: FloatArray) -> tuple[FloatArray, float]:
     gram_DD = problem.phi_ND.T @ problem.phi_ND + np.diag(problem.penalty_D)
     moment_DK = problem.phi_ND.T @ problem.target_NK
     least, most = float(problem.penalty_D.min()), float(np.linalg.eigvalsh(gram_DD)[-1])
-    weights_DK = start_DK
+    weights_DK = _into_the_ball(start_DK)
     for _ in range(ITERATIONS):
         weights_DK = weights_DK - 2 / (least + most) * (gram_DD @ weights_DK - moment_DK)
-        weights_DK = weights_DK * min(1.0, RADIUS / float(np.linalg.norm(weights_DK)))
+        weights_DK = _into_the_ball(weights_DK)
     return weights_DK, 2 * RADIUS * ((most - least) / (most + least)) ** ITERATIONS
+
+
+def _into_the_ball(weights_DK: FloatArray) -> FloatArray:
+    return np.asarray(weights_DK * (RADIUS / max(RADIUS, float(np.linalg.norm(weights_DK)))))
 
 
 DESCENT_TO_DELETE = Peer(

@@ -159,6 +159,9 @@ def _train(problem: Problem, loss: _Squared | _Logistic, noise_DK: FloatArray) -
                     break
                 share /= 2
             w_D, slope_D = tried_D, new_D
+        assert np.linalg.norm(slope_D) <= 10 * _TRAINED, (
+            "Newton has not converged: the bound would start from elsewhere"
+        )
         weights_DK[:, k] = w_D
     return Head(weights_DK, noise_DK)
 

@@ -11,7 +11,7 @@ from mbd.deletion.lattice import drop_for_everyone
 from mbd.deletion.outcome import Revocation
 from mbd.lattice.model import LatticeModel
 from mbd.lattice.release import release_heads
-from mbd.privacy.guarantee import Certified, epsilon_at
+from mbd.privacy.guarantee import Certified, Exact, epsilon_at
 
 
 def unlearn(setting: Setting) -> Unlearned:
@@ -37,6 +37,7 @@ def _delete(setting: Setting, model: LatticeModel) -> Unlearned:
             spent=[],
             salt=bytes(32),
         )
+    assert isinstance(outcome.guarantee, Certified | Exact), "a lattice line always proves something"
     epsilon = epsilon_at(DELTA, [outcome.guarantee.mu]) if isinstance(outcome.guarantee, Certified) else 0.0
     return _unlearned(outcome.model, watch.seconds, epsilon, {"mechanism": outcome.mechanism})
 

@@ -1,6 +1,6 @@
-"""Tables and the picture of the comparison, made from result files.
+"""Tables and pictures of the comparison, made from result files.
 
-    python -m benchmarks.peers.tables        draws docs/images/peers.svg
+    python -m benchmarks.peers.tables        draws docs/images/peers.svg and membership-roc.svg
 
 `benchmarks.readme` puts the tables into docs/peers.md.
 """
@@ -18,7 +18,7 @@ from matplotlib import pyplot as plt
 from benchmarks.cohorts import RESULTS
 from benchmarks.peers.methods import PEERS
 from benchmarks.peers.setting import DELTA
-from mbd.attacks.membership import Membership, likelihood_ratio_membership
+from mbd.attacks.membership import Membership, challenge_forgetting, likelihood_ratio_membership
 
 TARGET = Path(__file__).resolve().parents[2] / "docs" / "images" / "peers.svg"
 METRIC = {"ravdess": "accuracy", "mosi": "mae"}
@@ -35,6 +35,7 @@ class Summary(NamedTuple):
         epsilon: claimed, the largest of the worlds; None where nothing is.
         membership: of the likelihood-ratio attack; None where everybody withdrew: nobody never gave a voice,
             and models of another method that never saw one differ in more than exposure.
+        forgetting: of the NeurIPS 2023 challenge, against the family's reference in other worlds; None likewise.
         utility, worst: the task's metric with all channels and at the worst pattern, one number a world.
         distance: from the family's reference, in units of what a seed alone changes there.
         relearning: steps over the reference's, by world.
@@ -46,6 +47,7 @@ class Summary(NamedTuple):
     family: str
     epsilon: float | None
     membership: Membership | None
+    forgetting: float | None
     utility: list[float]
     worst: list[float]
     distance: list[float]
@@ -83,6 +85,7 @@ def summaries(cohort: str, request: str) -> tuple[Summary, ...]:
                 family=peer["family"],
                 epsilon=max(epsilons) if epsilons else None,
                 membership=_membership(worlds, name) if request == "people" else None,
+                forgetting=_forgetting(worlds, name, reference) if request == "people" else None,
                 utility=[one["utility"][full][metric] for one in mine],
                 worst=[pick(pattern[metric] for pattern in one["utility"].values()) for one in mine],
                 distance=[one["distance"][reference] / found["seed_noise"][reference] for one in mine],
@@ -105,13 +108,35 @@ def _membership(worlds: list[dict[str, Any]], name: str) -> Membership:
     return likelihood_ratio_membership(score_WS, exposed_WS, delta=DELTA, seed=0)
 
 
+def _forgetting(worlds: list[dict[str, Any]], name: str, reference: str) -> float:
+    """Each person's scores where they were exposed, against the reference's where they never were: other worlds.
+
+    The reference's own score is thus the retrain-against-retrain null.
+    """
+    mine_WS, theirs_WS = (np.array([world["methods"][one]["scores"] for world in worlds]) for one in (name, reference))
+    exposed_WS = np.array([world["member"] for world in worlds])
+    people = range(exposed_WS.shape[1])
+    each = [
+        challenge_forgetting(mine_WS[exposed_WS[:, s], s][None], theirs_WS[~exposed_WS[:, s], s][None]) for s in people
+    ]
+    return float(np.mean(each))
+
+
 def peers_table(cohort: str, request: str) -> str:
     """One row a method."""
     rows = summaries(cohort, request)
     again = statistics.fmean(next(row for row in rows if row.name == "retrain").seconds)
     title = NAMES[cohort]
     columns = ("method", f"{title}, all channels", f"{title}, worst pattern", "distance to retrain", "ε claimed")
-    columns += ("ε at least", "TPR at 1 % FPR", "relearning", "rank of the right voice", "seconds", "times faster")
+    columns += (
+        "ε at least",
+        "TPR at 1 % FPR",
+        "forgetting",
+        "relearning",
+        "rank of the right voice",
+        "seconds",
+        "times faster",
+    )
     lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     for row in rows:
         seconds = statistics.fmean(row.seconds)
@@ -122,6 +147,7 @@ def peers_table(cohort: str, request: str) -> str:
             _plain(statistics.fmean(row.distance)),
             "none" if row.epsilon is None else "exact" if row.epsilon == 0 else f"{row.epsilon:.2g}",
             *_told(row.membership),
+            "-" if row.forgetting is None else f"{row.forgetting:.2f}",
             f"{statistics.fmean(row.relearning):.2f}" if row.relearning else "-",
             f"{statistics.fmean(row.rank):.2f}" if row.rank else "-",
             f"{seconds:.2f}",
@@ -206,6 +232,44 @@ def draw() -> None:
     figure.savefig(TARGET, metadata={"Date": None})
 
 
+def draw_roc() -> None:
+    """The membership attack's receiver operating characteristic, logarithmic axes: RAVDESS, some people's voices."""
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "mbd"
+    shown = {
+        "nothing deleted": ("#c1502e", "-"),
+        "MBD surgery, corrected": ("#c1502e", ":"),
+        "gradient ascent": ("#d9a441", "-"),
+        "synaptic dampening": ("#d9a441", ":"),
+        "retrain": ("#6d8494", "-"),
+        "retrain, heads": ("#6d8494", ":"),
+        "ours": ("#1b6ca8", "-"),
+    }
+    figure, axis = plt.subplots(figsize=(5.6, 4.4), layout="constrained")
+    by_name = {row.name: row for row in summaries("ravdess", "people")}
+    for name, (colour, style) in shown.items():
+        membership = by_name[name].membership
+        assert membership is not None, "of some people's voices membership is measured"
+        roc, least = membership.roc, 0.5 / membership.roc.unexposed
+        axis.step(
+            np.maximum(roc.false_P, least),
+            np.maximum(roc.true_P, least),
+            where="post",
+            color=colour,
+            linestyle=style,
+            label=name,
+        )
+    axis.plot([0.005, 1], [0.005, 1], "--", color="#bbbbbb", linewidth=1, label="a coin")
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.set_xlabel("false positive rate")
+    axis.set_ylabel("true positive rate")
+    axis.set_title("Whose voice was withdrawn? RAVDESS", fontsize=10)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, fontsize=7.5, loc="lower right")
+    figure.savefig(TARGET.with_name("membership-roc.svg"), metadata={"Date": None})
+
+
 def _label_apart(axis: Any, points: list[tuple[str, float, float]], step: float, *, left_of: float) -> None:
     """Names beside (x, y), stacked upwards in steps where points lie together; at x >= left_of to the left."""
     taken: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
@@ -228,3 +292,4 @@ def _label_apart(axis: Any, points: list[tuple[str, float, float]], step: float,
 
 if __name__ == "__main__":
     draw()
+    draw_roc()

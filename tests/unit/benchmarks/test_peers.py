@@ -89,12 +89,12 @@ def test_a_seed_decides_everything(setting, done, name):
 
 def test_ascent_makes_the_withdrawn_rows_worse_until_they_are_like_unseen_people(setting, monkeypatch):
     rows = setting.revoked_rows
-    known = {len(rows): 0.0}  # as if the network knew the withdrawn rows by heart
-    monkeypatch.setattr(gradient_ascent, "network_loss", lambda network, some: known.get(len(some), 1.0))
+    known = {rows.subjects: 0.0}  # as if the network knew the withdrawn rows by heart
+    monkeypatch.setattr(gradient_ascent, "network_loss", lambda network, some: known.get(some.subjects, 1.0))
     done = gradient_ascent.unlearn(setting)
     assert done.details["steps"] >= gradient_ascent.MOST_STEPS
     assert network_loss(done.network, rows) > network_loss(setting.network, rows)
-    known[len(rows)] = 2.0
+    known[rows.subjects] = 2.0
     assert gradient_ascent.unlearn(setting).details["steps"] == 0
 
 
@@ -163,18 +163,22 @@ def test_guos_bound_holds_the_true_gradient(logistic, leaving):
     assert true < untouched / 5
 
 
-def test_descent_is_as_close_to_the_minimiser_as_it_says(logistic):
-    weights_DK, distance = descent_to_delete.descend(logistic, np.zeros((5, 1)))
+@pytest.mark.parametrize("iterations", [1, 3, 10])
+@pytest.mark.parametrize("length", [0.0, 1.0, 500.0])
+def test_descent_is_as_close_to_the_minimiser_as_it_says(logistic, monkeypatch, iterations, length):
+    monkeypatch.setattr(descent_to_delete, "ITERATIONS", iterations)
+    start_DK = np.full((5, 1), length)
+    weights_DK, distance = descent_to_delete.descend(logistic, start_DK)
     gram = logistic.phi_ND.T @ logistic.phi_ND + np.diag(logistic.penalty_D)
     best_DK = np.linalg.solve(gram, logistic.phi_ND.T @ logistic.target_NK)
-    assert np.linalg.norm(weights_DK - best_DK) <= distance + 1e-9
+    assert 0 < np.linalg.norm(weights_DK - best_DK) <= distance
 
 
 def test_a_constant_divergence_reports_less_than_the_exact_curve():
     for row in renyi_conversion.table():
         assert row["exact"] == pytest.approx(epsilon_of(row["mu"], DELTA))
         assert row["exact"] <= row["by_orders"]  # with the divergence of each order the conversion is sound
-        assert row["reported"] < row["exact"] / 4
+        assert row["reported"] < row["exact"] / 1.5
         assert row["delta_there"] > 1000 * DELTA
         assert row["order"] == 1000
 
