@@ -138,7 +138,8 @@ def revoke_batch(
         for revocation in filed:
             if revocation.id in finished.failures:
                 raise finished.failures[revocation.id]
-        on_step("searching for what was withdrawn")
+        if swept is not None:
+            on_step("searching for what was withdrawn")
         leaks = tuple(report for report in (swept() if swept else None,) if report)
         return [
             [replace(result, reports=(*result.reports, *leaks)) for result in finished.results[revocation.id]]
