@@ -12,6 +12,9 @@ with one and the same e for all orders. That conversion (Canonne, Kamath and Ste
 a, and of two Gaussians it grows with a: a mu^2 / 2. The noise that is drawn (lines 680 to 733) has no order in it
 either: mu^2 / 2 = e with weight decay, and mu^2 / 2 = 2 e without, as we read it. So the least is always found at the
 largest order tried, and is hardly more than e. The repository's own configurations use e from .1 to 100.
+
+The exact curve below is that of the pair which the noise is calibrated by, the proof's worst case. Whether two chains on
+one D' reach it is not shown here: the report does not follow, which is less than that it is broken.
 """
 
 import math
