@@ -13,8 +13,8 @@ a, and of two Gaussians it grows with a: a mu^2 / 2. The noise that is drawn (li
 either: mu^2 / 2 = e with weight decay, and mu^2 / 2 = 2 e without, as we read it. So the least is always found at the
 largest order tried, and is hardly more than e. The repository's own configurations use e from .1 to 100.
 
-The exact curve below is that of the pair which the noise is calibrated by, the proof's worst case. Whether two chains on
-one D' reach it is not shown here: the report does not follow, which is less than that it is broken.
+The exact curve below is that of the pair which the noise is calibrated by, the proof's worst case. Whether two chains
+on one D' reach it is not shown here: the report does not follow, which is less than that it is broken.
 """
 
 import math
