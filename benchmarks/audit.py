@@ -6,7 +6,6 @@ Writes ``benchmarks/results/audit.json``, from which `benchmarks.readme` makes a
 share the audits; seconds are processor time.
 """
 
-import hashlib
 import json
 import platform
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple
 from rich.progress import Progress
 
 from benchmarks.cohorts import RESULTS, cohorts
-from mbd.attacks.canary import canary, make_line, small
+from mbd.attacks.canary import canary, known_noise, make_line, small
 from mbd.attacks.distinguishing import History, audit_release, deletion_arms, loud
 from mbd.cohort.cohort import Cohort, Pair, Partition, Split
 from mbd.cohort.modality import Modality, parse_pattern
@@ -24,12 +23,11 @@ from mbd.deletion.outcome import Revocation
 from mbd.lattice.model import LatticeModel
 from mbd.lattice.release import ReleasePolicy
 from mbd.privacy.gaussian import epsilon_of
-from mbd.privacy.noise import NoiseSource
 from mbd.training import recipes
 from mbd.training.recipe import Recipe
 
 RELEASES = 100_000
-NOISE = NoiseSource(hashlib.sha256(b"a benchmark's noise is no secret").digest())
+NOISE = known_noise(0)
 
 
 class Audit(NamedTuple):

@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 
-from benchmarks.readme import load_results
+from benchmarks.cohorts import load_results
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "images" / "deletion.svg"
 

@@ -29,8 +29,7 @@ from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from benchmarks.cohorts import RESULTS, SEEDS, cohorts
-from benchmarks.readme import NAMES, load_results, size_then_order
+from benchmarks.cohorts import NAMES, RESULTS, SEEDS, cohorts, load_results, size_then_order
 from benchmarks.real_cohorts import NOISE, shipped
 from benchmarks.ridge import fit_ridge
 from mbd.backbones.base import Backbone

@@ -9,7 +9,8 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 
-from benchmarks.readme import NAMES, load_results, seed_means, size_then_order
+from benchmarks.cohorts import NAMES, load_results, size_then_order
+from benchmarks.readme import seed_means
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "images" / "real-cohorts.svg"
 PANELS = (

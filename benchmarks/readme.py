@@ -4,7 +4,6 @@ python -m benchmarks.readme           write them into README.md and the document
 python -m benchmarks.readme --check   exit 1 if a document has other ones
 """
 
-import json
 import statistics
 import sys
 from collections.abc import Callable
@@ -14,18 +13,18 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import missing
+from benchmarks.cohorts import NAMES, load_results, size_then_order
+from benchmarks.peers import tables
 from mbd.backbones.zoo import ZOO
 from mbd.metrics.bootstrap import Interval, paired_interval
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = ("README.md", "docs/attacks.md", "docs/missing.md", "docs/peers.md")
-RESULTS = Path(__file__).with_name("results")
 COLUMNS = {
     "ravdess": {"accuracy": "accuracy", "macro_f1": "macro F1"},
     "mosi": {"mae": "MAE", "corr": "Corr", "acc2_non0": "Acc-2 Non0", "f1_non0": "F1 Non0", "acc7": "Acc-7"},
 }
 METHODS = {"lattice": "lattice", "run by run": "lattice, chosen run by run", "ridge": "ridge"}
-NAMES = {"t": "text", "a": "voice", "v": "face", "ta": "text + voice", "av": "voice + face"}
 
 
 def accuracy_table(name: str) -> str:
@@ -111,11 +110,6 @@ def deletion_table() -> str:
     return "\n".join(head + [f"| {a} | {b} | {c} | {verdict[met]} |" for a, b, c, met in lines])
 
 
-def size_then_order(pattern: str) -> tuple[int, list[int]]:
-    """Sorts availability patterns as everywhere: small ones first, then text, voice, face."""
-    return len(pattern), ["tav".index(letter) for letter in pattern]
-
-
 def openssl_block() -> str:
     """The one fenced block of the specification's section on openssl."""
     section = (ROOT / "certs" / "SPEC.md").read_text().partition("with openssl")[2]
@@ -157,48 +151,6 @@ def planted_table() -> str:
     return "\n".join(lines)
 
 
-def makers_of(document: str) -> dict[str, Callable[[], str]]:
-    """The tables of one document, by their markers."""
-    if document == "docs/attacks.md":
-        return {"audit": audit_table, "planted": planted_table}
-    if document == "docs/missing.md":
-        from benchmarks import missing  # noqa: PLC0415 - it imports this module
-
-        fixed = {f"fixed {name}": partial(missing.fixed_table, name) for name in COLUMNS}
-        return fixed | {f"rates {name}": partial(missing.rate_table, name) for name in COLUMNS}
-    if document == "docs/peers.md":
-        from benchmarks.peers import tables  # noqa: PLC0415 - drawing and torch, for one document
-
-        makers: dict[str, Callable[[], str]] = {"methods": tables.methods_table}
-        for cohort in tables.COHORTS:
-            for request in tables.REQUESTS:
-                makers[f"peers {cohort} {request}"] = partial(tables.peers_table, cohort, request)
-        return makers
-    makers = {"openssl": openssl_block, "zoo": zoo_rows, "deletion": deletion_table}
-    for name in COLUMNS:
-        makers[f"accuracy {name}"] = partial(accuracy_table, name)
-        makers[f"withdrawals {name}"] = partial(withdrawal_table, name)
-    return makers
-
-
-def render(text: str, document: str = "README.md") -> str:
-    """A document with every table between its markers made anew."""
-    for key, make in makers_of(document).items():
-        begin, end = f"<!-- begin {key} -->", f"<!-- end {key} -->"
-        head, found, rest = text.partition(begin)
-        _, closed, tail = rest.partition(end)
-        if not found or not closed:
-            raise SystemExit(f"{document} has no place for the table '{key}'")
-        text = f"{head}{begin}\n{make()}\n{end}{tail}"
-    return text
-
-
-def load_results(name: str) -> dict[str, Any]:
-    """What the last run of a cohort's benchmark measured."""
-    result: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
-    return result
-
-
 def seed_means(runs: list[dict[str, Any]], pattern: str, method: str, metric: str) -> list[float]:
     """One number a seed: the mean over its folds."""
     by_seed: dict[int, list[float]] = {}
@@ -236,6 +188,43 @@ def _guarantee(guarantee: dict[str, Any]) -> str:
         return str(guarantee["class"])
     point, total = guarantee["curve"][0], guarantee["totalCurve"][0]
     return f"certified, ε {point['epsilon']:.2g} (so far {total['epsilon']:.2g}) at δ {point['delta']:g}"
+
+
+DOCUMENTS: dict[str, dict[str, Callable[[], str]]] = {
+    "README.md": {
+        "openssl": openssl_block,
+        "zoo": zoo_rows,
+        "deletion": deletion_table,
+        **{f"accuracy {name}": partial(accuracy_table, name) for name in COLUMNS},
+        **{f"withdrawals {name}": partial(withdrawal_table, name) for name in COLUMNS},
+    },
+    "docs/attacks.md": {"audit": audit_table, "planted": planted_table},
+    "docs/missing.md": {
+        **{f"fixed {name}": partial(missing.fixed_table, name) for name in COLUMNS},
+        **{f"rates {name}": partial(missing.rate_table, name) for name in COLUMNS},
+    },
+    "docs/peers.md": {
+        "methods": tables.methods_table,
+        **{
+            f"peers {cohort} {request}": partial(tables.peers_table, cohort, request)
+            for cohort in tables.COHORTS
+            for request in tables.REQUESTS
+        },
+    },
+}
+"""What makes each table of each document, by the table's marker."""
+
+
+def render(text: str, document: str = "README.md") -> str:
+    """A document with every table between its markers made anew."""
+    for key, make in DOCUMENTS[document].items():
+        begin, end = f"<!-- begin {key} -->", f"<!-- end {key} -->"
+        head, found, rest = text.partition(begin)
+        _, closed, tail = rest.partition(end)
+        if not found or not closed:
+            raise SystemExit(f"{document} has no place for the table '{key}'")
+        text = f"{head}{begin}\n{make()}\n{end}{tail}"
+    return text
 
 
 if __name__ == "__main__":

@@ -13,10 +13,9 @@ from benchmarks.peers.setting import FloatArray, Peer, Predictor, Unlearned
 from benchmarks.peers.worlds import VOICE, World, by_person
 from benchmarks.ridge import complete_rows
 from mbd.attacks.reconstruction import reconstruct
-from mbd.attacks.relearning import network_loss, relearn_head, relearn_network
+from mbd.attacks.relearning import head_loss, network_loss, relearn_head, relearn_network
 from mbd.cohort.cohort import Cohort, Split
 from mbd.cohort.modality import pattern_name
-from mbd.lattice.model import LatticeModel
 from mbd.metrics.sentiment import evaluate
 
 RELEARNING_RATE = 0.05
@@ -86,17 +85,10 @@ def relearning(done: Unlearned, world: World) -> float | None:
     if done.heads is None:
         return None
     model, pattern = world.setting.model, frozenset({VOICE})
-    phi_ND, target_NK = head_rows(model, revoked)
-    before = float(np.square(phi_ND @ model.heads[pattern].weights_DK - target_NK).mean())
+    phi_ND, target_NK = model.featurizer.head_inputs(revoked, range(len(revoked)), pattern), revoked.targets
+    before = head_loss(model.heads[pattern].weights_DK, phi_ND, target_NK)
     start_DK = done.heads.get(pattern, np.zeros_like(model.heads[pattern].weights_DK))
     return relearn_head(start_DK, phi_ND, target_NK, target=before, most=MOST_STEPS)
-
-
-def head_rows(model: LatticeModel, rows: Cohort) -> tuple[FloatArray, FloatArray]:
-    """What the voice's head reads of these rows, and their labels."""
-    at = model.layout.coordinates(frozenset({VOICE}))
-    scale = 2.0**-model.featurizer.grid.feature_bits
-    return model.featurizer.features(rows, range(len(rows)))[:, at] * scale, rows.targets
 
 
 def reconstruction(done: Unlearned, world: World) -> Mapping[str, float] | None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks.peers.setting import DELTA, FloatArray, Peer, Setting, Stopwatch, Unlearned
-from mbd.cohort.cohort import Cohort
+from mbd.cohort.cohort import EVERYONE, Cohort
 from mbd.deletion import engine
 from mbd.deletion.lattice import drop_for_everyone
 from mbd.deletion.outcome import Revocation
@@ -46,7 +46,7 @@ def refit(setting: Setting) -> Unlearned:
     """Statistics from the rows of D', heads solved from nothing, noise of its own."""
     watch = Stopwatch()
     with watch.running():
-        gone = frozenset(m for who, m in setting.pairs if who == "*")
+        gone = frozenset(m for who, m in setting.pairs if who == EVERYONE)
         model = drop_for_everyone(setting.model, gone)
         statistics = model.featurizer.statistics(setting.after_rows.restrict(model.layout.modalities))
         released = release_heads(

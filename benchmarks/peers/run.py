@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib import metadata
 from itertools import combinations
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from rich.progress import Progress
@@ -23,7 +23,7 @@ from benchmarks.peers.measure import FloatArray, measure
 from benchmarks.peers.methods import PEERS
 from benchmarks.peers.worlds import NETWORK, Request, make_world
 
-WORLDS = {"people": 12, "everyone": 5}
+WORLDS: dict[Request, int] = {"people": 12, "everyone": 5}
 DEEP = 5
 """So many worlds are attacked by relearning and reconstruction too, which take longest."""
 
@@ -114,10 +114,7 @@ def _all_worlds(name: str, request: Request, worlds: int) -> Iterator[dict[str, 
 
 
 if __name__ == "__main__":
-    known = (("mosi", "ravdess"), get_args(Request))
-    if len(sys.argv) not in (3, 4) or any(
-        given not in names for given, names in zip(sys.argv[1:3], known, strict=True)
-    ):
+    asked = [request for request in WORLDS if request in sys.argv[2:3]]
+    if len(sys.argv) not in (3, 4) or sys.argv[1] not in ("mosi", "ravdess") or not asked:
         sys.exit("usage: python -m benchmarks.peers.run mosi|ravdess people|everyone [worlds]")
-    asked = sys.argv[2]
-    main(sys.argv[1], asked, int(sys.argv[3]) if len(sys.argv) == 4 else WORLDS[asked])  # type: ignore[arg-type]
+    main(sys.argv[1], asked[0], int(sys.argv[3]) if len(sys.argv) == 4 else WORLDS[asked[0]])

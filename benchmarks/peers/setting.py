@@ -93,9 +93,8 @@ class Setting:
 
         As the lattice has it: a row takes part with all blocks that it has; those that it lacks are zero.
         """
-        featurizer, at = self.model.featurizer, self.model.layout.coordinates(pattern)
-        phi_ND = featurizer.features(rows, range(len(rows)))[:, at] * 2.0**-featurizer.grid.feature_bits
-        return Problem(phi_ND, rows.targets, self.model.layout.penalty_D[at])
+        phi_ND = self.model.featurizer.head_inputs(rows, range(len(rows)), pattern)
+        return Problem(phi_ND, rows.targets, self.model.layout.penalty_D[self.model.layout.coordinates(pattern)])
 
 
 class Problem(NamedTuple):
@@ -185,11 +184,10 @@ def network_outputs(network: Backbone, rows: Cohort) -> FloatArray:
 
 def heads_outputs(featurizer: Featurizer, heads: Mapping[ModalitySet, FloatArray], rows: Cohort) -> FloatArray:
     """Outputs [N, K] of convex heads for rows; zeros in a row that no head can answer."""
-    layout, scale = featurizer.layout, 2.0**-featurizer.grid.feature_bits
     outputs_NK = np.zeros((len(rows), rows.task.outputs))
-    in_force = frozenset(layout.modalities)
+    in_force = frozenset(featurizer.layout.modalities)
     patterns = [rows.present(i) & in_force for i in range(len(rows))]
     for pattern in dict.fromkeys(p for p in patterns if p in heads):
         mine = [i for i, has in enumerate(patterns) if has == pattern]
-        outputs_NK[mine] = featurizer.features(rows, mine)[:, layout.coordinates(pattern)] * scale @ heads[pattern]
+        outputs_NK[mine] = featurizer.head_inputs(rows, mine, pattern) @ heads[pattern]
     return outputs_NK

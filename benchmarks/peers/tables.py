@@ -5,7 +5,6 @@
 `benchmarks.readme` puts the tables into docs/peers.md.
 """
 
-import json
 import statistics
 from functools import cache
 from pathlib import Path
@@ -15,7 +14,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
 
-from benchmarks.cohorts import RESULTS
+from benchmarks.cohorts import load_results
 from benchmarks.peers.methods import PEERS
 from benchmarks.peers.setting import DELTA
 from mbd.attacks.membership import Membership, challenge_forgetting, likelihood_ratio_membership
@@ -23,7 +22,6 @@ from mbd.attacks.membership import Membership, challenge_forgetting, likelihood_
 TARGET = Path(__file__).resolve().parents[2] / "docs" / "images" / "peers.svg"
 METRIC = {"ravdess": "accuracy", "mosi": "mae"}
 NAMES = {"ravdess": "accuracy", "mosi": "MAE"}
-LETTERS = {"t": "text", "a": "voice", "v": "face", "ta": "text + voice", "av": "voice + face"}
 COHORTS = ("ravdess", "mosi")
 REQUESTS = ("people", "everyone")
 
@@ -57,16 +55,9 @@ class Summary(NamedTuple):
 
 
 @cache
-def load(cohort: str, request: str) -> dict[str, Any]:
-    """What `benchmarks.peers.run` measured."""
-    found: dict[str, Any] = json.loads((RESULTS / f"peers-{cohort}-{request}.json").read_text())
-    return found
-
-
-@cache
 def summaries(cohort: str, request: str) -> tuple[Summary, ...]:
     """Every method, in the order of the list."""
-    found = load(cohort, request)
+    found = load_results(f"peers-{cohort}-{request}")
     worlds, metric = found["worlds"], METRIC[cohort]
     pick = min if metric == "accuracy" else max
     references = {peer["family"]: name for name, peer in found["peers"].items() if peer["reference"]}
@@ -175,10 +166,10 @@ def _mean_sd(values: list[float]) -> str:
 
 def methods_table() -> str:
     """Where each method comes from, and what differs from its paper."""
-    found = load("ravdess", "people")["peers"]
+    found = load_results("peers-ravdess-people")
     lines = ["| method | works on | source | deviations |", "|---|---|---|---|"]
-    for name in _order(load("ravdess", "people")):
-        peer = found[name]
+    for name in _order(found):
+        peer = found["peers"][name]
         lines.append(f"| {name} | {peer['family']} | {peer['source']} | {'; '.join(peer['deviations']) or 'none'} |")
     return "\n".join(lines)
 

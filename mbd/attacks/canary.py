@@ -3,11 +3,12 @@
 It trains through the production code, as `mbd train` does, and attacks nothing.
 """
 
+import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mbd.cohort.cohort import Cohort, Feature, Pair, Partition, Row, Split, Task
+from mbd.cohort.cohort import EVERYONE, Cohort, Feature, Pair, Partition, Row, Split, Task
 from mbd.cohort.modality import Modality
 from mbd.cohort.synthetic import Subjects, synthetic_cohort
 from mbd.deletion.towers import train_towers
@@ -25,6 +26,11 @@ _FLAT = {Modality.AUDIO: -1}
 """The column of each channel that is the same in every row: in its direction nothing but the penalty holds a head."""
 
 SALT = b"an audit's salt is no secret" + bytes(4)
+
+
+def known_noise(seed: int, world: int = 0) -> NoiseSource:
+    """A stream whose secret everybody knows: an audit hides nothing."""
+    return NoiseSource(hashlib.sha256(f"an audit's noise is no secret {seed} {world}".encode()).digest())
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class Canary:
 
     def _withdrawn(self, row: int, modality: Modality, closure: frozenset[Pair]) -> bool:
         mine = self.cohort.rows[row]
-        named = (mine.subject, modality) in closure or ("*", modality) in closure
+        named = (mine.subject, modality) in closure or (EVERYONE, modality) in closure
         return named and mine.partition is Partition.REVOCABLE
 
     @staticmethod
@@ -116,7 +122,7 @@ def canary(
     task = Task("classification", classes=names) if classes else made.task
     task = replace(task, label_derived_from=(Modality.AUDIO,), label_policy="falls" if label_falls else "keeps")
     cohort = replace(made, name=f"canary-{seed}", rows=rows, features=features, task=task)
-    pairs = {("*", Modality.AUDIO)} if everyone else {(subject, Modality.AUDIO) for subject in leaving}
+    pairs = {(EVERYONE, Modality.AUDIO)} if everyone else {(subject, Modality.AUDIO) for subject in leaving}
     return Canary(cohort, frozenset(pairs))
 
 
@@ -151,7 +157,7 @@ def make_line(
     towers = train_towers(
         recipe,
         cohort,
-        [name for each in recipe.towers for name in each.names()],
+        recipe.tower_names,
         seed=seed,
         shard_key=shard_key,
         noise=noise,

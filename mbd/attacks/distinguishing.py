@@ -33,6 +33,7 @@ from mbd.lattice.release import (
     ReleasePolicy,
     Unhidden,
     normal_equations,
+    release_grid,
     residual_bound,
     solve_head,
     solve_heads,
@@ -214,7 +215,7 @@ class _Arm:
         self.width = len(self.mean_Q)
         # what the mechanism states; a bug may draw other noise
         self.sigma_Q = np.full(self.width, unhidden.sigma)
-        self._grid = 2.0 ** (math.floor(math.log2(unhidden.sigma)) - 28)
+        self._grid = release_grid(unhidden.sigma)
         self.seen: set[bytes] = set()
         self.again = self.off_grid = 0
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mbd.attacks.canary import SALT, Canary, make_line
+from mbd.attacks.canary import SALT, Canary, known_noise, make_line
 from mbd.attacks.report import Estimate, Report
 from mbd.backbones.weights import weights_digest
 from mbd.cohort.cohort import Cohort
@@ -51,7 +51,7 @@ def audit_exactness(canary: Canary, recipe: Recipe, *, policy: ReleasePolicy, se
         AttackError: the mechanism that the engine takes claims no equality.
     """
     started = time.process_time()
-    noise = NoiseSource(b"an audit's noise is known to all")
+    noise = known_noise(seed)
     worlds = {"as it was": canary.cohort, "other content": canary.swapped(seed).cohort}
     outcomes = {
         name: _delete(canary, cohort, recipe, policy=policy, noise=noise, seed=seed) for name, cohort in worlds.items()

@@ -5,7 +5,6 @@ deployment: the leak sweep, which needs one, is added by the workflow.
 """
 
 import copy
-import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mbd.attacks.canary import Canary, canary, make_line, small
+from mbd.attacks.canary import Canary, canary, known_noise, make_line, small
 from mbd.attacks.distinguishing import HISTORIES, History, audit_release, deletion_arms, loud
 from mbd.attacks.exactness import audit_exactness
 from mbd.attacks.membership import challenge_forgetting, compare_membership, likelihood_ratio_membership
@@ -31,7 +30,6 @@ from mbd.lattice.model import LatticeModel
 from mbd.lattice.release import ReleasePolicy, release_heads
 from mbd.privacy.gaussian import epsilon_of
 from mbd.privacy.guarantee import Certified
-from mbd.privacy.noise import NoiseSource
 from mbd.training.loop import train
 from mbd.training.recipe import Recipe
 from mbd.training.tower_recipe import PrivateRecipe, ShardedRecipe, TowerRecipe
@@ -66,7 +64,7 @@ _DELTA = 1e-5
 
 def distinguishing(effort: Effort, on_progress: OnProgress) -> list[Report]:
     """Noised heads, from every history, at a mu that releases can decide; and once at the constants that we ship."""
-    noise = _noise(effort)
+    noise = known_noise(effort.seed)
     people = canary(effort.seed)
     model = make_line(people.cohort, small(Recipe()), policy=ReleasePolicy(), noise=noise, purpose="before", flat=True)
     runs: list[tuple[History, ReleasePolicy, str]] = [(history, loud(model.policy), "loud") for history in HISTORIES]
@@ -136,7 +134,7 @@ def relearning(effort: Effort, on_progress: OnProgress) -> list[Report]:
     never: list[float] = []
     for world in range(effort.worlds):
         on_progress(world / effort.worlds, f"world {world + 1}")
-        noise = _noise(effort, world)
+        noise = known_noise(effort.seed, world)
         people = canary(effort.seed + world)
         model = make_line(people.cohort, small(Recipe()), policy=ReleasePolicy(), noise=noise, purpose="before")
         outcome = engine.delete(
@@ -183,12 +181,14 @@ def reconstruction(effort: Effort, on_progress: OnProgress) -> list[Report]:
         leaving = list(dict.fromkeys(people))[:6]
         pairs = frozenset((person, Modality.AUDIO) for person in leaving)
         traits = {person: planted_trait(seed, person, Modality.AUDIO) for person in leaving}
-        model = make_line(cohort, recipe, policy=ReleasePolicy(), noise=_noise(effort, world), purpose="before")
+        model = make_line(
+            cohort, recipe, policy=ReleasePolicy(), noise=known_noise(effort.seed, world), purpose="before"
+        )
         outcome = engine.delete(
             model,
             cohort,
             Revocation(pairs, "audit"),
-            noise=_noise(effort, world),
+            noise=known_noise(effort.seed, world),
             occasion="audit/2",
             spent=[],
             salt=model.salt,
@@ -214,7 +214,7 @@ def one_run(effort: Effort, on_progress: OnProgress) -> list[Report]:
         momentum=0.0,
         delta=1e-5,
     )
-    return [audit_private_training(recipe, canaries=_CANARIES, noise=_noise(effort), seed=effort.seed)]
+    return [audit_private_training(recipe, canaries=_CANARIES, noise=known_noise(effort.seed), seed=effort.seed)]
 
 
 def membership(effort: Effort, on_progress: OnProgress) -> list[Report]:
@@ -228,7 +228,7 @@ def membership(effort: Effort, on_progress: OnProgress) -> list[Report]:
     unlearned, never, claims = [], [], []
     for world, exposed_S in enumerate(half):
         on_progress(world / worlds, f"world {world + 1}")
-        noise = _noise(effort, world)
+        noise = known_noise(effort.seed, world)
         absent = [(name, Modality.AUDIO) for name, is_in in zip(names, exposed_S, strict=True) if not is_in]
         leaving = frozenset((name, Modality.AUDIO) for name, is_in in zip(names, exposed_S, strict=True) if is_in)
         cohort = people.without(absent)
@@ -296,10 +296,4 @@ def _voice_scores(model: LatticeModel, rows: Cohort) -> FloatArray:
 def _withdrawn(model: LatticeModel, cohort: Cohort, people: Canary) -> tuple[FloatArray, FloatArray]:
     """Features [N, D] that the voice's head reads, and labels [N, K], of the rows whose voice is withdrawn."""
     rows = cohort.of_subjects(subject for subject, _ in people.pairs)
-    at = model.layout.coordinates(_VOICE)
-    scale = 2.0**-model.featurizer.grid.feature_bits
-    return model.featurizer.features(rows, range(len(rows)))[:, at] * scale, rows.targets
-
-
-def _noise(effort: Effort, world: int = 0) -> NoiseSource:
-    return NoiseSource(hashlib.sha256(f"an audit's noise is no secret {effort.seed} {world}".encode()).digest())
+    return model.featurizer.head_inputs(rows, range(len(rows)), _VOICE), rows.targets

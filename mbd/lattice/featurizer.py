@@ -149,6 +149,11 @@ class Featurizer:
             self._fill(phi_ND[start : start + BATCH_ROWS], cohort, rows[start : start + BATCH_ROWS])
         return phi_ND
 
+    def head_inputs(self, cohort: Cohort, rows: Sequence[int], pattern: ModalitySet) -> FloatArray:
+        """What the head of one availability pattern reads of these rows, in the features' units: float64 [N, D_A]."""
+        scale = 2.0**-self.grid.feature_bits
+        return self.features(cohort, rows)[:, self.layout.coordinates(pattern)] * scale
+
     def labels(self, cohort: Cohort, rows: Sequence[int]) -> FloatArray:
         """Labels of these rows on the grid, integer-valued float64 [N, K]."""
         return self.grid.label_integers(cohort.targets[list(rows)])

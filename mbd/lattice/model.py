@@ -112,12 +112,11 @@ class LatticeModel:
         in_force = frozenset(self.layout.modalities)
         patterns = tuple(cohort.present(i) & in_force for i in range(len(cohort)))
         outputs_NK = np.full((len(cohort), self.task.outputs), np.nan)
-        scale = 2.0**-self.featurizer.grid.feature_bits
         for pattern in dict.fromkeys(patterns):
             if not pattern:
                 continue
             rows = [i for i, mine in enumerate(patterns) if mine == pattern]
-            phi_ND = self.featurizer.features(cohort, rows)[:, self.layout.coordinates(pattern)] * scale
+            phi_ND = self.featurizer.head_inputs(cohort, rows, pattern)
             outputs_NK[rows] = phi_ND @ self.heads[pattern].weights_DK
         return Predictions(outputs_NK, patterns)
 

@@ -209,7 +209,7 @@ def solve_head(
     the continuous Gaussian mechanism around a grid point, rounded, and rounding is post-processing. No low bits
     betray the mean (Mironov 2012). The residual is certified for the grid point itself.
     """
-    step = _step(sigma_for(sensitivity(layout, policy), policy.head_mu))
+    step = release_grid(sigma_for(sensitivity(layout, policy), policy.head_mu))
     if policy.loss == "cross-entropy":
         phi_ND, target_NK, penalty_D = cross_entropy_problem(layout, pattern, rows)
         found = solve_cross_entropy(phi_ND, target_NK, penalty_D, tau=policy.tau, start_DK=start_DK, grid=step)
@@ -264,11 +264,11 @@ def remove_noise(head: Head, noise: NoiseSource) -> FloatArray:
 
 
 def _noise_on_grid(context: bytes, shape: tuple[int, ...], sigma: float, noise: NoiseSource) -> FloatArray:
-    step = _step(sigma)
+    step = release_grid(sigma)
     drawn = noise.standard_normal(context, math.prod(shape)).reshape(shape)
     return np.asarray(np.rint(sigma * drawn / step) * step)
 
 
-def _step(sigma: float) -> float:
+def release_grid(sigma: float) -> float:
     """The release grid: a power of two, 2^-28 of sigma or a little less."""
     return float(2.0 ** (math.floor(math.log2(sigma)) - _GRID_BITS_BELOW_SIGMA))

@@ -177,5 +177,4 @@ def predict_without_noise(
     at = featurizer.layout.coordinates(pattern)
     matrix_DD = statistics.normal_matrix()[np.ix_(at, at)] + np.diag(featurizer.layout.penalty_D[at])
     weights_DK = cho_solve(cho_factor(matrix_DD, lower=True), statistics.right_hand_side()[at])
-    phi_ND = featurizer.features(rows, range(len(rows)))[:, at] * 2.0**-featurizer.grid.feature_bits
-    return np.asarray(phi_ND @ weights_DK)
+    return np.asarray(featurizer.head_inputs(rows, range(len(rows)), pattern) @ weights_DK)

@@ -95,6 +95,11 @@ class Recipe:
         """All entries for towers."""
         return (*self.sharded, *self.private)
 
+    @property
+    def tower_names(self) -> list[str]:
+        """The names of all towers that the entries ask for."""
+        return [name for each in self.towers for name in each.names()]
+
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
         towers = {

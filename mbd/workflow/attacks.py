@@ -3,11 +3,11 @@
 An attack that breaks a claim stops the certificate that would make it. Source: docs/attacks.md.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
+from mbd.attacks.canary import known_noise
 from mbd.attacks.distinguishing import HISTORIES, audit_release, deletion_arms, loud
 from mbd.attacks.exactness import audit_outcome
 from mbd.attacks.report import Report, broken
@@ -21,7 +21,6 @@ from mbd.errors import AttackError
 from mbd.hashing import canonical_json
 from mbd.lattice.model import LatticeModel
 from mbd.lattice.release import ReleasePolicy
-from mbd.privacy.noise import NoiseSource
 from mbd.records.database import begin_snapshot
 from mbd.records.models import ModelVersion
 from mbd.workflow.filing import complaint, live_cohorts, require_possible
@@ -124,7 +123,7 @@ def _audits(
     tell: OnProgress,
 ) -> Iterator[Report]:
     histories = HISTORIES[:1] if policy.loss == "cross-entropy" else HISTORIES
-    noise = NoiseSource(hashlib.sha256(f"an audit's noise is no secret {seed}".encode()).digest())
+    noise = known_noise(seed)
     for done, history in enumerate(histories):
         arms = deletion_arms(model, cohort, revocation, history=history, policy=policy, seed=seed)
         heads = tuple(arms.unlearned.solved)

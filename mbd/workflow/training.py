@@ -142,7 +142,7 @@ def train_line(
         towers = train_towers(
             recipe,
             learning,
-            [name for each in recipe.towers for name in each.names()],
+            recipe.tower_names,
             seed=seed,
             shard_key=shard_key,
             noise=system.keyring.noise,

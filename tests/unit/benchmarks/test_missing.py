@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from benchmarks import missing, readme
+from benchmarks import cohorts, missing
 from benchmarks.missing import METHODS, PAPER, RATES, fixed_table, masked, missing_at, missing_run, rate_table
 from benchmarks.ridge import fit_ridge
 from mbd.cohort.cohort import Split
@@ -95,7 +95,7 @@ def test_a_run_asks_every_method_about_every_case_and_gives_the_same_numbers_aga
 @pytest.fixture
 def results(monkeypatch, tmp_path):
     """``results(runs)`` stands in for the result file of MOSI."""
-    monkeypatch.setattr(readme, "RESULTS", tmp_path)
+    monkeypatch.setattr(cohorts, "RESULTS", tmp_path)
 
     def write(means):
         case = {method: dict.fromkeys(missing.METRICS["mosi"], 0.0) for method in METHODS}
