@@ -6,7 +6,7 @@ from benchmarks.peers.descent import all_losses, batches, clone, own_generator
 from benchmarks.peers.setting import Peer, Setting, Stopwatch, Unlearned, network_outputs
 
 EPOCHS = 4
-RATE = 5e-4
+RATE = 3e-3
 
 
 def unlearn(setting: Setting) -> Unlearned:

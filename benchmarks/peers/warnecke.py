@@ -13,11 +13,13 @@ from torch import Tensor
 from benchmarks.peers.descent import add, clone, flat, gradients, own_generator, task_loss
 from benchmarks.peers.setting import Peer, Setting, Stopwatch, Unlearned, network_outputs
 from mbd.backbones.base import Backbone
-from mbd.cohort.batch import make_batch
+from mbd.cohort.batch import Batch, make_batch
 from mbd.cohort.cohort import Cohort
 
-RATE = 1e-3
-DAMPING = 1.0
+RATE = {"regression": 2e-4, "classification": 3e-3}
+"""tau by task: with 3e-3 the network for scores falls apart, with 2e-4 the one for classes hardly moves."""
+
+DAMPING = 2.0
 ITERATIONS = 12
 _HESSIAN_ROWS = 256
 
@@ -31,20 +33,23 @@ def unlearn(setting: Setting, *, second: bool) -> Unlearned:
         changed = {row.clip for row in revoked.rows}
         kept = setting.after_rows.select([i for i, row in enumerate(setting.after_rows.rows) if row.clip in changed])
         difference_P = _sum_of_gradients(network, kept) - _sum_of_gradients(network, revoked)
+        details = {}
         if second:
             rows = setting.before_rows
-            some = rows.select(torch.randperm(len(rows))[:_HESSIAN_ROWS].tolist())
+            some = make_batch(rows, torch.randperm(len(rows))[:_HESSIAN_ROWS].tolist())
             product = partial(hessian_product, network, some)
-            step_P = conjugate_gradients(product, difference_P / len(rows))
+            right_P = difference_P / len(rows)
+            step_P = conjugate_gradients(product, right_P)
+            details["residual"] = float((product(step_P) - right_P).norm() / right_P.norm())
         else:
-            step_P = RATE * difference_P
+            step_P = RATE[setting.cohort.task.kind] * difference_P
         add(parameters, -step_P)
     return Unlearned(
         lambda rows: network_outputs(network, rows),
         watch.seconds,
         None,
         network,
-        details={"step_norm": float(step_P.norm())},
+        details=details | {"step_norm": float(step_P.norm())},
     )
 
 
@@ -56,10 +61,9 @@ def _sum_of_gradients(network: Backbone, rows: Cohort) -> Tensor:
     return len(rows) * flat(gradients(task_loss(network, batch), parameters))
 
 
-def hessian_product(network: Backbone, rows: Cohort, vector_P: Tensor) -> Tensor:
+def hessian_product(network: Backbone, batch: Batch, vector_P: Tensor) -> Tensor:
     """(H + damping I) v [P], H of the mean task loss over these rows."""
     parameters = list(network.parameters())
-    batch = make_batch(rows, range(len(rows)))
     first_P = flat(gradients(task_loss(network, batch), parameters, graph=True))
     return flat(gradients(first_P @ vector_P, parameters)) + DAMPING * vector_P
 
@@ -89,7 +93,7 @@ WARNECKE_FIRST = Peer(
     name="influence, first order",
     family="network",
     source="Warnecke et al. 2023, the first-order update",
-    deviations=(*_DEVIATIONS, "tau is ours"),
+    deviations=(*_DEVIATIONS, "tau is ours, one for each kind of task"),
     unlearn=partial(unlearn, second=False),
 )
 
@@ -99,7 +103,8 @@ WARNECKE_SECOND = Peer(
     source="Warnecke et al. 2023, the second-order update",
     deviations=(
         *_DEVIATIONS,
-        "conjugate gradients on a damped Hessian over 256 rows, in place of LiSSA: the network is not convex",
+        "conjugate gradients on a Hessian over 256 rows with 2 on its diagonal, in place of LiSSA",
+        "2, since the network is not convex: with 1 the solution stopped short of the equations on MOSI",
     ),
     unlearn=partial(unlearn, second=True),
 )

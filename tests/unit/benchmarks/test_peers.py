@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from benchmarks.peers import descent_to_delete, gradient_ascent, guo, renyi_conversion, sisa, ssd, warnecke
+from benchmarks.peers.descent import add, clone, flat, gradients, task_loss
 from benchmarks.peers.methods import PEERS
 from benchmarks.peers.setting import DELTA, Problem, Setting
 from mbd.attacks.canary import make_line, small
 from mbd.attacks.relearning import network_loss
 from mbd.backbones.weights import weights_digest
+from mbd.cohort.batch import make_batch
 from mbd.cohort.cohort import Partition, Split
 from mbd.cohort.modality import Modality
 from mbd.cohort.synthetic import Subjects, synthetic_cohort
@@ -126,12 +128,22 @@ def test_conjugate_gradients_solve_a_damped_system():
 
 
 def test_the_hessian_product_is_the_derivative_of_the_gradient(setting):
-    network = setting.network
+    network = clone(setting.network).double()
     rows = setting.before_rows.select(range(8))
-    size = sum(p.numel() for p in network.parameters())
-    vector = torch.randn(size, generator=torch.Generator().manual_seed(1))
-    one, two = (warnecke.hessian_product(network, rows, scale * vector) for scale in (1.0, 2.0))
-    assert torch.allclose(2 * one, two, rtol=1e-3, atol=1e-4)
+    whole = make_batch(rows, range(len(rows)))
+    batch = replace(whole, features={m: x.double() for m, x in whole.features.items()}, target=whole.target.double())
+    parameters = list(network.parameters())
+    size = sum(p.numel() for p in parameters)
+    vector = torch.randn(size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    vector /= vector.norm()
+    product = warnecke.hessian_product(network, batch, vector)
+    step, gradient = 1e-5, []
+    for sign in (1, -1):
+        add(parameters, sign * step * vector)
+        gradient.append(flat(gradients(task_loss(network, batch), parameters)))
+        add(parameters, -sign * step * vector)
+    difference = (gradient[0] - gradient[1]) / (2 * step)
+    assert torch.allclose(product - warnecke.DAMPING * vector, difference, rtol=1e-4, atol=1e-6)
 
 
 def test_sisa_trains_the_touched_shards_alone(setting, done):
