@@ -8,6 +8,7 @@ Source: Carlini et al. 2022 (LiRA, online); Hayes et al. 2024 (U-LiRA, for unlea
 Legend: W worlds, S people.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -138,22 +139,24 @@ def log_ratios(score_WS: Floats, exposed_WS: Bools) -> Floats:
     return ratio_WS
 
 
-def challenge_forgetting(unlearned_NM: Floats, retrained_NM: Floats, *, delta: float = 0.0) -> float:
+def challenge_forgetting(unlearned: Sequence[Floats], retrained: Sequence[Floats], *, delta: float = 0.0) -> float:
     """The forgetting quality F of the NeurIPS 2023 unlearning challenge: 1 is best, hardly above 0 is worst.
 
-    For every example the best threshold tells M unlearned from M retrained models; its empirical epsilon falls into the
-    n-th bin of width .5, n from 1 to 13, and scores 2 / 2^n; F is the mean. Deviations: thresholds are the midpoints
-    between observed scores, from both sides; no two-sided attack is tried. The challenge multiplies F by the relative
-    accuracies on retained and on test rows.
+    For every example the best threshold tells unlearned from retrained models; its empirical epsilon falls into the
+    n-th bin of width .5, n from 1 to 13, and scores 2 / 2^n; F is the mean. Two groups of a dozen equal models score
+    far below 1, since the best threshold is looked for on the models that it is judged by: read F beside a null.
+    Deviations: thresholds are the midpoints between observed scores, from both sides; no two-sided attack is tried;
+    an epsilon of one error alone counts, where the other is 0. The challenge multiplies F by the relative accuracies
+    on retained and on test rows.
 
     Args:
-        unlearned_NM: one score for each example and unlearned model.
-        retrained_NM: of retrained models likewise.
+        unlearned: of each example its scores, one for each unlearned model.
+        retrained: of retrained models likewise.
         delta: as in epsilon's definition.
 
     Source: Triantafillou et al. 2024, section 3.
     """
-    pairs = zip(unlearned_NM, retrained_NM, strict=True)
+    pairs = zip(unlearned, retrained, strict=True)
     return float(np.mean([_bin_score(_best_epsilon(one_M, two_M, delta)) for one_M, two_M in pairs]))
 
 
@@ -181,7 +184,9 @@ def _roc(ratio_WS: Floats, exposed_WS: Bools) -> Roc:
     return Roc.of(ratio_WS[exposed_WS], ratio_WS[~exposed_WS])
 
 
-def compare_membership(attacked: Membership, null: Membership, *, claim: float, target: str, seed: int) -> Report:
+def compare_membership(
+    attacked: Membership, null: Membership, *, claim: float | None, target: str, seed: int
+) -> Report:
     """Unlearned models beside the retrain-against-retrain null, in which nobody was ever exposed.
 
     The verdict is ``held`` when the interval of the area under the curve reaches the null's, and the bound of epsilon
@@ -190,11 +195,11 @@ def compare_membership(attacked: Membership, null: Membership, *, claim: float, 
     Args:
         attacked: of released models after deletions.
         null: of as many models that were trained without the channels, under the same names of who was exposed.
-        claim: epsilon at the bound's delta.
+        claim: epsilon at the bound's delta; None where none is claimed, and the area alone decides.
         target: what is attacked, for people.
         seed: of the worlds.
     """
-    told = attacked.auc.low > null.auc.high or attacked.epsilon > claim
+    told = attacked.auc.low > null.auc.high or (claim is not None and attacked.epsilon > claim)
     rows = [
         ("area under the curve", attacked.auc),
         ("the same of the null", null.auc),

@@ -9,6 +9,7 @@ Legend: M canaries, P parameters, F features of a canary.
 """
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -24,6 +25,9 @@ from mbd.privacy.noise import NoiseSource
 from mbd.training.private import by_subject, subject_gradient, train_private_tower
 from mbd.training.tower import only_channel, train_headed
 from mbd.training.tower_recipe import PrivateRecipe
+
+CANARIES = 1024
+"""People of one audit: enough to see a tenth of the noise at a claim of 1."""
 
 CONFIDENCE = 0.999
 """That the bound holds."""
@@ -70,6 +74,12 @@ def _chance(right: int, guesses: int, canaries: int, epsilon: float, delta: floa
     steps = np.arange(1, len(tail))
     slope = float(((tail[1:] - tail[0]) / steps).max()) if len(steps) else 0.0
     return min(float(tail[0]) + 2 * canaries * delta * slope, 1.0)
+
+
+def at_canary_scale(recipe: PrivateRecipe, canaries: int) -> PrivateRecipe:
+    """The same private run (rate, noise, steps, clip) of a tower that canaries' gradients move without turning."""
+    start = replace(recipe.start, width=4, epochs=0)
+    return replace(recipe, start=start, subjects=canaries, learning_rate=1e-4, momentum=0.0)
 
 
 def audit_private_training(

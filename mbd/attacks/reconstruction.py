@@ -7,7 +7,7 @@ Legend: N rows, F raw features, D embedding width, S people.
 """
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +52,7 @@ def reconstruct(
     people: Collection[str],
     modality: Modality,
     *,
-    traits: dict[str, FloatArray] | None = None,
+    traits: Mapping[str, FloatArray] | None = None,
 ) -> Reconstruction:
     """Attack one network.
 
@@ -113,11 +113,11 @@ def reconstruct(
 
 
 def compare_reconstructions(
-    unlearned: list[Reconstruction], never: list[Reconstruction], *, target: str, seed: int
+    unlearned: list[Reconstruction], never: list[Reconstruction], *, target: str, seed: int, confidence: float = 0.95
 ) -> Report:
     """Networks after deletion against networks that never saw the channels, in pairs of one world each.
 
-    The verdict is ``held`` when neither is better in the unlearned ones beyond the 95 % interval over worlds: the rank
+    The verdict is ``held`` when neither is better in the unlearned ones beyond the interval over worlds: the rank
     of the right person, nor the likeness to planted traits.
 
     Raises:
@@ -139,7 +139,7 @@ def compare_reconstructions(
     planted = [(a.planted, b.planted) for a, b in zip(unlearned, never, strict=True)]
     if all(a is not None and b is not None for a, b in planted):
         gains["likeness to the planted trait, over never-exposed"] = [(a or 0.0) - (b or 0.0) for a, b in planted]
-    estimates = tuple(_interval(name, np.asarray(gain_W), seed) for name, gain_W in gains.items())
+    estimates = tuple(_interval(name, np.asarray(gain_W), seed, confidence) for name, gain_W in gains.items())
     tells = any(e.low is not None and e.low > 0 for e in estimates)
     return Report(
         attack="reconstruction",
@@ -159,10 +159,10 @@ def compare_reconstructions(
     )
 
 
-def _interval(name: str, gain_W: FloatArray, seed: int) -> Estimate:
+def _interval(name: str, gain_W: FloatArray, seed: int, confidence: float) -> Estimate:
     drawn_RW = np.random.default_rng(seed).integers(len(gain_W), size=(2000, len(gain_W)))
-    low, high = np.quantile(gain_W[drawn_RW].mean(axis=1), [0.025, 0.975])
-    return Estimate(name, float(gain_W.mean()), float(low), float(high), 0.95)
+    low, high = np.quantile(gain_W[drawn_RW].mean(axis=1), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Estimate(name, float(gain_W.mean()), float(low), float(high), confidence)
 
 
 def _having(rows: Cohort, channels: list[Modality]) -> Cohort:

@@ -91,10 +91,12 @@ def head_loss(weights_DK: FloatArray, phi_ND: FloatArray, target_NK: FloatArray)
     return float(np.square(phi_ND @ weights_DK - target_NK).mean())
 
 
-def compare_relearning(unlearned: Sequence[float], never: Sequence[float], *, target: str, seed: int) -> Report:
+def compare_relearning(
+    unlearned: Sequence[float], never: Sequence[float], *, target: str, seed: int, confidence: float = 0.95
+) -> Report:
     """Steps of unlearned models against those of models that never knew, in pairs of one world each.
 
-    The verdict is ``held`` when the 95 % interval of the mean ratio (worlds drawn again) reaches 1: no faster.
+    The verdict is ``held`` when the interval of the mean ratio (worlds drawn again) reaches 1: no faster.
 
     Raises:
         AttackError: fewer than three pairs.
@@ -106,14 +108,14 @@ def compare_relearning(unlearned: Sequence[float], never: Sequence[float], *, ta
     started = time.process_time()
     ratio_W = np.log((np.asarray(unlearned) + 1) / (np.asarray(never) + 1))
     drawn_RW = np.random.default_rng(seed).integers(len(ratio_W), size=(2000, len(ratio_W)))
-    low, high = np.exp(np.quantile(ratio_W[drawn_RW].mean(axis=1), [0.025, 0.975]))
+    low, high = np.exp(np.quantile(ratio_W[drawn_RW].mean(axis=1), [(1 - confidence) / 2, (1 + confidence) / 2]))
     return Report(
         attack="relearning",
         target=target,
         question="Does the model learn again what was withdrawn faster than one that never knew it?",
         verdict="held" if high >= 1 else "broken",
         estimates=(
-            Estimate("steps over steps of never-exposed models", math.exp(ratio_W.mean()), low, high, confidence=0.95),
+            Estimate("steps over steps of never-exposed models", math.exp(ratio_W.mean()), low, high, confidence),
         ),
         claim=1.0,
         trials=len(ratio_W),

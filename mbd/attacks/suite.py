@@ -4,8 +4,6 @@
 deployment: the leak sweep, which needs one, is added by the workflow.
 """
 
-import copy
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -15,22 +13,17 @@ from numpy.typing import NDArray
 from mbd.attacks.canary import Canary, canary, known_noise, make_line, small
 from mbd.attacks.distinguishing import HISTORIES, History, audit_release, deletion_arms, loud
 from mbd.attacks.exactness import audit_exactness
-from mbd.attacks.membership import challenge_forgetting, compare_membership, likelihood_ratio_membership
-from mbd.attacks.one_run import audit_private_training
-from mbd.attacks.reconstruction import Reconstruction, compare_reconstructions, reconstruct
-from mbd.attacks.relearning import compare_relearning, head_loss, relearn_head
+from mbd.attacks.one_run import CANARIES, at_canary_scale, audit_private_training
 from mbd.attacks.report import Estimate, Report
+from mbd.attacks.worlds import look_into_worlds, membership_report, reconstruction_report, relearning_report
 from mbd.cohort.cohort import Cohort, Partition, Split
 from mbd.cohort.modality import Modality, pattern_name
 from mbd.cohort.synthetic import Subjects, planted_trait, synthetic_cohort
-from mbd.deletion import engine
 from mbd.deletion.outcome import Revocation
 from mbd.errors import MbdError
 from mbd.lattice.model import LatticeModel
-from mbd.lattice.release import ReleasePolicy, release_heads
-from mbd.privacy.gaussian import epsilon_of
-from mbd.privacy.guarantee import Certified
-from mbd.training.loop import train
+from mbd.lattice.release import ReleasePolicy
+from mbd.privacy.noise import NoiseSource
 from mbd.training.recipe import Recipe
 from mbd.training.tower_recipe import PrivateRecipe, ShardedRecipe, TowerRecipe
 
@@ -58,8 +51,7 @@ class Effort:
 Attack = Callable[[Effort, OnProgress], list[Report]]
 
 _VOICE = frozenset({Modality.AUDIO})
-_CANARIES = 1024
-_DELTA = 1e-5
+_CONFIDENCE = 0.95
 
 
 def distinguishing(effort: Effort, on_progress: OnProgress) -> list[Report]:
@@ -128,131 +120,65 @@ def exactness(effort: Effort, on_progress: OnProgress) -> list[Report]:
 
 
 def relearning(effort: Effort, on_progress: OnProgress) -> list[Report]:
-    """The head of the withdrawn voice, against heads that never knew it."""
-    started = time.process_time()
-    unlearned: list[float] = []
-    never: list[float] = []
-    for world in range(effort.worlds):
-        on_progress(world / effort.worlds, f"world {world + 1}")
-        noise = known_noise(effort.seed, world)
-        people = canary(effort.seed + world)
-        model = make_line(people.cohort, small(Recipe()), policy=ReleasePolicy(), noise=noise, purpose="before")
-        outcome = engine.delete(
-            model,
-            people.cohort,
-            Revocation(people.pairs, "audit"),
-            noise=noise,
-            occasion="audit/2",
-            spent=[],
-            salt=model.salt,
-        )
-        fresh = release_heads(
-            outcome.model.layout,
-            outcome.model.statistics,
-            [_VOICE],
-            policy=model.policy,
-            noise=noise,
-            purpose="never exposed",
-            commitment=outcome.model.commitment,
-        )
-        phi_ND, target_NK = _withdrawn(model, people.cohort, people)
-        target = head_loss(model.heads[_VOICE].weights_DK, phi_ND, target_NK)
-        for heads, steps in ((outcome.model.heads, unlearned), (fresh.heads, never)):
-            steps.append(relearn_head(heads[_VOICE].weights_DK, phi_ND, target_NK, target=target))
-    report = compare_relearning(unlearned, never, target="head a", seed=effort.seed)
-    return [replace(report, seconds=time.process_time() - started)]
+    """The head of withdrawn voices, against heads that never knew them."""
+    worlds = look_into_worlds(
+        _plain,
+        people := _synthetic(effort.seed),
+        _names(people),
+        Modality.AUDIO,
+        worlds=effort.worlds,
+        seed=effort.seed,
+        on_progress=on_progress,
+    )
+    return [relearning_report(worlds, target="head a", seed=effort.seed, confidence=_CONFIDENCE)]
 
 
 def reconstruction(effort: Effort, on_progress: OnProgress) -> list[Report]:
     """Generators of a network that everybody shaped and that was trained again, against ones that never saw the voices.
 
-    The people who withdraw carry a planted trait in their voice and another in their words and face: a network that saw
-    both can go from one to the other.
+    People carry a planted trait in their voice and another in their words and face: a network that saw both can go from
+    one to the other.
     """
-    started = time.process_time()
-    recipe = replace(small(Recipe()), trains_on="everyone", epochs=8)
-    unlearned: list[Reconstruction] = []
-    never: list[Reconstruction] = []
-    for world in range(effort.worlds):
-        on_progress(world / effort.worlds, f"world {world + 1}")
-        seed = effort.seed + world
-        cohort = synthetic_cohort(seed, subjects=Subjects(6, 3, 8, 1), clips=8, missing=0.0, trait_strength=3.0)
-        people = [r.subject for r in cohort.rows if (r.partition, r.split) == (Partition.REVOCABLE, Split.TRAIN)]
-        leaving = list(dict.fromkeys(people))[:6]
-        pairs = frozenset((person, Modality.AUDIO) for person in leaving)
-        traits = {person: planted_trait(seed, person, Modality.AUDIO) for person in leaving}
-        model = make_line(
-            cohort, recipe, policy=ReleasePolicy(), noise=known_noise(effort.seed, world), purpose="before"
-        )
-        outcome = engine.delete(
-            model,
-            cohort,
-            Revocation(pairs, "audit"),
-            noise=known_noise(effort.seed, world),
-            occasion="audit/2",
-            spent=[],
-            salt=model.salt,
-        )
-        after = copy.deepcopy(outcome.model.featurizer.backbone).float()
-        fresh = train(recipe, cohort.without(pairs), seed=seed + 1000, partitions=recipe.partitions).backbone
-        for network, found in ((after, unlearned), (fresh, never)):
-            found.append(reconstruct(network, cohort, leaving, Modality.AUDIO, traits=traits))
-    report = compare_reconstructions(unlearned, never, target="retrain", seed=effort.seed)
-    return [replace(report, seconds=time.process_time() - started)]
+    people = synthetic_cohort(effort.seed, subjects=Subjects(6, 3, 12, 1), clips=8, missing=0.0, trait_strength=3.0)
+    worlds = look_into_worlds(
+        _entangled,
+        people,
+        _names(people),
+        Modality.AUDIO,
+        worlds=effort.worlds,
+        seed=effort.seed,
+        rebuild=True,
+        traits={person: planted_trait(effort.seed, person, Modality.AUDIO) for person in _names(people)},
+        on_progress=on_progress,
+    )
+    return [reconstruction_report(worlds, target="retrain", seed=effort.seed, confidence=_CONFIDENCE)]
 
 
 def one_run(effort: Effort, on_progress: OnProgress) -> list[Report]:
     """A private tower at a claim that canaries can decide."""
-    on_progress(0.0, f"{_CANARIES} canaries")
+    on_progress(0.0, f"{CANARIES} canaries")
     recipe = PrivateRecipe(
-        TowerRecipe("audio", width=4, epochs=0),
-        rate=0.5,
-        noise_multiplier=4.0,
-        steps=4,
-        subjects=_CANARIES,
-        learning_rate=1e-4,
-        momentum=0.0,
-        delta=1e-5,
+        TowerRecipe("audio"), rate=0.5, noise_multiplier=4.0, steps=4, subjects=CANARIES, learning_rate=1e-4, delta=1e-5
     )
-    return [audit_private_training(recipe, canaries=_CANARIES, noise=known_noise(effort.seed), seed=effort.seed)]
+    return [
+        audit_private_training(
+            at_canary_scale(recipe, CANARIES), canaries=CANARIES, noise=known_noise(effort.seed), seed=effort.seed
+        )
+    ]
 
 
 def membership(effort: Effort, on_progress: OnProgress) -> list[Report]:
     """People who withdrew their voices against people who never gave them, and the retrain-against-retrain null."""
-    started = time.process_time()
-    people = synthetic_cohort(effort.seed, subjects=Subjects(6, 3, 12, 1), clips=5, missing=0.0)
-    rows = people.where(partition=Partition.REVOCABLE, split=Split.TRAIN)
-    names, worlds = rows.subjects, 3 * effort.worlds
-    rng = np.random.default_rng([effort.seed, 3])
-    half = [rng.permutation(len(names)) < len(names) // 2 for _ in range(worlds)]
-    unlearned, never, claims = [], [], []
-    for world, exposed_S in enumerate(half):
-        on_progress(world / worlds, f"world {world + 1}")
-        noise = known_noise(effort.seed, world)
-        absent = [(name, Modality.AUDIO) for name, is_in in zip(names, exposed_S, strict=True) if not is_in]
-        leaving = frozenset((name, Modality.AUDIO) for name, is_in in zip(names, exposed_S, strict=True) if is_in)
-        cohort = people.without(absent)
-        model = make_line(cohort, small(Recipe()), policy=ReleasePolicy(), noise=noise, purpose="before")
-        after = engine.delete(
-            model, cohort, Revocation(leaving, "audit"), noise=noise, occasion="audit/2", spent=[], salt=model.salt
-        )
-        fresh = make_line(
-            cohort.without(leaving), small(Recipe()), policy=ReleasePolicy(), noise=noise, purpose="never exposed"
-        )
-        unlearned.append(_voice_scores(after.model, rows))
-        never.append(_voice_scores(fresh, rows))
-        assert isinstance(after.guarantee, Certified), "the constants that we ship leave room for one deletion"
-        claims.append(epsilon_of(after.guarantee.mu, _DELTA))
-    exposed_WS = np.stack(half)
-    attacked, null = (
-        likelihood_ratio_membership(np.stack(scores), exposed_WS, delta=_DELTA, seed=effort.seed)
-        for scores in (unlearned, never)
+    worlds = look_into_worlds(
+        _plain,
+        people := _synthetic(effort.seed),
+        _names(people),
+        Modality.AUDIO,
+        worlds=3 * effort.worlds,
+        seed=effort.seed,
+        on_progress=on_progress,
     )
-    report = compare_membership(attacked, null, claim=max(claims), target="lattice-newton", seed=effort.seed)
-    forgetting = challenge_forgetting(np.stack(unlearned, axis=1), np.stack(never, axis=1))
-    more = Estimate("forgetting score of the NeurIPS 2023 challenge", forgetting)
-    seconds = time.process_time() - started
-    return [replace(report, estimates=(*report.estimates, more), seconds=seconds)]
+    return [membership_report(worlds, target="lattice-newton", seed=effort.seed, confidence=_CONFIDENCE)]
 
 
 ATTACKS: Mapping[str, Attack] = {
@@ -286,14 +212,21 @@ def _part(on_progress: OnProgress, begin: float, size: float, about: str) -> Cal
     return lambda done: on_progress(begin + done * size, about)
 
 
-def _voice_scores(model: LatticeModel, rows: Cohort) -> FloatArray:
-    """How well a model does on each person's rows with a voice [S]: minus the squared error, by voice and by all."""
-    both = [np.square(model.predict(some).outputs_NK - rows.targets)[:, 0] for some in (rows, rows.restrict(_VOICE))]
-    error_N = (both[0] + both[1]) / 2
-    return np.array([-error_N[list(rows.rows_of[person])].mean() for person in rows.subjects])
+def _synthetic(seed: int) -> Cohort:
+    """People who can withdraw, with few enough clips of their own that a model that was not cleared would show them."""
+    return synthetic_cohort(seed, subjects=Subjects(6, 3, 12, 1), clips=5, missing=0.0)
 
 
-def _withdrawn(model: LatticeModel, cohort: Cohort, people: Canary) -> tuple[FloatArray, FloatArray]:
-    """Features [N, D] that the voice's head reads, and labels [N, K], of the rows whose voice is withdrawn."""
-    rows = cohort.of_subjects(subject for subject, _ in people.pairs)
-    return model.featurizer.head_inputs(rows, range(len(rows)), _VOICE), rows.targets
+def _names(cohort: Cohort) -> tuple[str, ...]:
+    return cohort.where(partition=Partition.REVOCABLE, split=Split.TRAIN).subjects
+
+
+def _plain(cohort: Cohort, *, noise: NoiseSource, purpose: str, seed: int) -> LatticeModel:
+    """A line whose network is of public people, who are the same in all worlds: so is the network."""
+    return make_line(cohort, small(Recipe()), policy=ReleasePolicy(), noise=noise, purpose=purpose)
+
+
+def _entangled(cohort: Cohort, *, noise: NoiseSource, purpose: str, seed: int) -> LatticeModel:
+    """A line whose network is everybody's."""
+    recipe = replace(small(Recipe()), trains_on="everyone", epochs=8)
+    return make_line(cohort, recipe, policy=ReleasePolicy(), noise=noise, purpose=purpose, seed=seed)

@@ -1,6 +1,6 @@
 """``mbd attack``: try to break our own claims."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Try to break our own claims.", no_args_is_help=True)
 
 Releases = Annotated[int, typer.Option(min=1000, help="Releases of each arm of a distinguishing audit.")]
+Worlds = Annotated[int, typer.Option(min=4, help="Worlds of attacks that compare models of several worlds.")]
 Seed = Annotated[int, typer.Option(min=0, help="Everything random follows from it.")]
+Only = Annotated[list[str] | None, typer.Option("--only", metavar="ATTACK", help="This attack alone; may be repeated.")]
 
 
 @app.command()
 def canaries(
-    only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="ATTACK", help="This attack alone; may be repeated.")
-    ] = None,
+    only: Only = None,
     releases: Releases = 20_000,
-    worlds: Annotated[int, typer.Option(min=3, help="Worlds of attacks that compare models of several worlds.")] = 8,
+    worlds: Worlds = 8,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -35,8 +35,7 @@ def canaries(
     """
     from mbd.workflow.canaries import CANARY_ATTACKS
 
-    if unknown := sorted(set(only or []) - set(CANARY_ATTACKS)):
-        raise UsageError(f"there is no attack {', '.join(unknown)}; there are: {', '.join(CANARY_ATTACKS)}")
+    check_attacks(only or [], CANARY_ATTACKS)
     with command(as_json) as out:
         from mbd.attacks.suite import Effort
 
@@ -56,18 +55,26 @@ def withdrawal(
     subject: Subjects = None,
     modality: Modalities = None,
     everyone: Everyone = False,
+    only: Only = None,
     releases: Releases = 20_000,
+    worlds: Worlds = 8,
     seed: Seed = 0,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Attack what `mbd revoke` would release with the same options, on every live line, and change nothing.
+    """Attack what `mbd revoke` would make of the same options, on every live line, and change nothing.
 
-    Each head that would be released again is attacked from its real history and from the worst ones, at the line's
-    own constants. `mbd revoke --attack` also searches everything for the withdrawn values afterwards.
+    distinguishing: each head that would be released again, from its real history and from the worst ones, at the
+    line's own constants. membership, relearning, reconstruction: the line made anew in worlds in which its people were
+    exposed or not (a network that their rows shape is trained in each). one-run: canaries in its private towers.
+    `mbd revoke --attack` also searches everything for the withdrawn values afterwards.
     """
+    from mbd.workflow.attacks import WITHDRAWAL_ATTACKS
+
+    check_attacks(only or [], WITHDRAWAL_ATTACKS)
     check_scope(subject or [], modality or [], everyone=everyone)
     with command(as_json) as out:
+        from mbd.attacks.suite import Effort
         from mbd.cohort.cohort import EVERYONE
         from mbd.workflow import filing
         from mbd.workflow.attacks import attack_withdrawal
@@ -79,14 +86,20 @@ def withdrawal(
             reports = attack_withdrawal(
                 system,
                 pairs,
-                releases=releases,
-                seed=seed,
+                effort=Effort(releases=releases, worlds=worlds, seed=seed),
+                only=only or WITHDRAWAL_ATTACKS,
                 on_progress=lambda done, about: stages.update("attacking", done, about),
             )
         whole = show_reports(out, reports)
         out.say("Nothing was changed.")
     if not whole:
         raise typer.Exit(1)
+
+
+def check_attacks(only: Collection[str], known: Collection[str]) -> None:
+    """Refuse names that no attack has."""
+    if unknown := sorted(set(only) - set(known)):
+        raise UsageError(f"there is no attack {', '.join(unknown)}; there are: {', '.join(known)}")
 
 
 def show_reports(out: Output, reports: Sequence["Report"]) -> bool:

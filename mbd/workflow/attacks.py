@@ -3,15 +3,16 @@
 An attack that breaks a claim stops the certificate that would make it. Source: docs/attacks.md.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
 from mbd.attacks.canary import known_noise
 from mbd.attacks.distinguishing import HISTORIES, audit_release, deletion_arms, loud
 from mbd.attacks.exactness import audit_outcome
+from mbd.attacks.own_people import attack_people, attack_private_towers, trains_again
 from mbd.attacks.report import Report, broken
-from mbd.attacks.suite import OnProgress
+from mbd.attacks.suite import Effort, OnProgress
 from mbd.cohort.cohort import Cohort, Pair
 from mbd.cohort.modality import pattern_name
 from mbd.deletion import engine
@@ -28,24 +29,37 @@ from mbd.workflow.leaks import hits_now, needles_before, sweep_deployment
 from mbd.workflow.live import load_live_model, spent_on
 from mbd.workflow.system import System
 
+WITHDRAWAL_ATTACKS = ("distinguishing", "membership", "relearning", "reconstruction", "one-run")
+"""What can be tried on a live line, in the order in which it runs."""
+
 _RELEASES = 4000
 """Of each arm, where a deletion waits for the verdict: at a mu of 1 a head these show noise that is half as large."""
 
 
 def attack_withdrawal(
-    system: System, pairs: frozenset[Pair], *, releases: int, seed: int, on_progress: OnProgress
+    system: System,
+    pairs: frozenset[Pair],
+    *,
+    effort: Effort,
+    only: Collection[str] = WITHDRAWAL_ATTACKS,
+    on_progress: OnProgress,
 ) -> list[Report]:
-    """Attack the heads that `mbd revoke` would release again, line by line, at the line's own constants.
+    """Attack what `mbd revoke` would make of this, line by line, at the line's own constants and on its own people.
+
+    - distinguishing: the heads that would be released again.
+    - membership, relearning, reconstruction: the line is made anew in worlds in which the people who ask, and others of
+      the same channel, are exposed or not. A network that revocable rows shape is trained thrice in each world.
+    - one-run: the line's private towers, with canaries in place of its people.
 
     Args:
         system: the deployment; nothing in it changes.
         pairs: as for `mbd.workflow.revocation.revoke`.
-        releases: of each arm.
-        seed: of directions and noise.
+        effort: releases, worlds and seed.
+        only: of `WITHDRAWAL_ATTACKS`.
         on_progress: told how far it is.
 
     Raises:
-        AttackError: no line would release a noised head.
+        AttackError: there is nothing in any live line that these attacks could try.
         DeletionError: what `revoke` would refuse is refused here too.
     """
     require_possible(system, [pairs], "gdpr")
@@ -54,14 +68,26 @@ def attack_withdrawal(
         mine = frozenset(pair for pair in pairs if complaint(cohort, pair) is None)
         model = load_live_model(system, live)
         revocation = Revocation(mine, "attack")
-        if mine and _releases_heads(system, live, model, cohort, revocation):
+        if not mine:
+            continue
+        if "distinguishing" in only and _releases_heads(system, live, model, cohort, revocation):
             reports += _audits(
-                model, cohort, revocation, model.policy, line=live.line, releases=releases, seed=seed, tell=on_progress
+                model,
+                cohort,
+                revocation,
+                model.policy,
+                line=live.line,
+                releases=effort.releases,
+                seed=effort.seed,
+                tell=on_progress,
             )
+        reports += attack_people(model, cohort, mine, line=live.line, effort=effort, only=only, tell=on_progress)
+        if "one-run" in only:
+            reports += attack_private_towers(model, line=live.line, seed=effort.seed, tell=on_progress)
     if not reports:
         raise AttackError(
-            "No live line would release a noised head for this: there is nothing to attack.",
-            remedy="attack a withdrawal that a lattice line has to answer; on canaries: `mbd attack canaries`",
+            "No live line gives these attacks anything to try: there is nothing to attack.",
+            remedy="attack people's withdrawal of a channel that a live line reads; on canaries: `mbd attack canaries`",
         )
     return reports
 
@@ -72,7 +98,8 @@ def attack_deletion(
     """Attack a deletion that was carried out in memory and is not certified yet.
 
     Noised heads are attacked at a mu of 1 each, through the same code, because some thousand releases decide nothing
-    at the far smaller mu of a line. A deletion that made a new network gives no report here: see `mbd attack canaries`.
+    at the far smaller mu of a line. Membership and relearning are tried in worlds of the line, where that needs no
+    training. A deletion that made a new network gives no report here: see `mbd attack withdrawal` and `canaries`.
 
     Raises:
         AttackError: a claim was broken; nothing may be certified.
@@ -84,6 +111,10 @@ def attack_deletion(
         reports += _audits(
             before, cohort, revocation, loud(before.policy), line=line, releases=_RELEASES, seed=0, tell=_silent
         )
+        if not trains_again(before):
+            reports += attack_people(
+                before, cohort, revocation.pairs, line=line, effort=Effort(), only=WITHDRAWAL_ATTACKS, tell=_silent
+            )
     if lost := broken(reports):
         found = "; ".join(f"{report.attack} of {report.target}" for report in lost)
         raise AttackError(

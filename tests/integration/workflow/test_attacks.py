@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
+from mbd.attacks.suite import Effort
 from mbd.cohort.modality import Modality
 from mbd.deletion import downdate
 from mbd.errors import AttackError
@@ -20,6 +21,10 @@ from mbd.workflow.system import open_system
 VOICE = Modality.AUDIO
 
 
+def unheard(done, about):
+    """Nobody waits."""
+
+
 @pytest.fixture
 def attacked(home):
     with open_system(Settings(home=home, attack=True), create=False) as opened:
@@ -29,7 +34,7 @@ def attacked(home):
 def test_a_deletion_is_attacked_before_it_is_certified_and_searched_for_afterwards(check, attacked, people):
     (result,) = revoke(attacked, {(people[0], VOICE)})
     kinds = [report.attack for report in result.reports]
-    assert kinds == ["exactness", *["distinguishing"] * 4, "leaks"]
+    assert kinds == ["exactness", *["distinguishing"] * 4, "membership", "relearning", "leaks"]
     assert {report.verdict for report in result.reports} == {"held"}
     assert check(attacked, result).verdict.startswith("valid")
     beside = json.loads((attacked.version_folder("main", result.version) / "attacks.json").read_bytes())
@@ -56,17 +61,14 @@ def test_a_broken_claim_means_no_certificate_and_the_channel_stays_suppressed(at
 
 
 def test_a_withdrawal_is_attacked_without_changing_anything(system, people):
-    reports = attack_withdrawal(
-        system, frozenset({(people[0], VOICE)}), releases=1000, seed=0, on_progress=lambda done, about: None
-    )
+    effort = Effort(releases=1000, worlds=4)
+    reports = attack_withdrawal(system, frozenset({(people[0], VOICE)}), effort=effort, on_progress=unheard)
     assert {report.verdict for report in reports} == {"held"}
-    assert len(reports) == 4
+    assert [report.attack for report in reports] == [*["distinguishing"] * 4, "membership", "relearning"]
     assert reports[0].claim < 0.1
     assert system.live("main").version == 1
     with pytest.raises(AttackError, match="nothing to attack"):
-        attack_withdrawal(
-            system, frozenset({("*", VOICE)}), releases=1000, seed=0, on_progress=lambda done, about: None
-        )
+        attack_withdrawal(system, frozenset({("*", VOICE)}), effort=effort, on_progress=unheard)
 
 
 @pytest.fixture

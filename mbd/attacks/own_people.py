@@ -1,0 +1,131 @@
+"""Attacks on a line's own people: what the line would make of their withdrawal, at its own constants.
+
+It knows models and cohorts; it knows no deployment, and changes nothing.
+"""
+
+import math
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from functools import partial
+
+from mbd.attacks.canary import known_noise, make_line
+from mbd.attacks.one_run import CANARIES, at_canary_scale, audit_private_training
+from mbd.attacks.report import Report
+from mbd.attacks.suite import Effort, OnProgress
+from mbd.attacks.worlds import MakeLine, look_into_worlds, membership_report, reconstruction_report, relearning_report
+from mbd.backbones.mbd import MissingByDesign
+from mbd.cohort.cohort import EVERYONE, Cohort, Pair, Partition, Split
+from mbd.cohort.modality import Modality
+from mbd.lattice.fit import Line, fit_lattice
+from mbd.lattice.model import LatticeModel
+from mbd.privacy.noise import NoiseSource
+from mbd.training.recipe import Recipe
+
+_CONFIDENCE = 0.999
+"""Of intervals that may stop a certificate."""
+
+_TRIALS = 160
+"""Worlds times people, at least: of fewer, chance alone would stop a certificate now and then."""
+
+_MOST_PEOPLE = 40
+
+
+def attack_people(
+    model: LatticeModel,
+    cohort: Cohort,
+    pairs: frozenset[Pair],
+    *,
+    line: str,
+    effort: Effort,
+    only: Collection[str],
+    tell: OnProgress,
+) -> Iterator[Report]:
+    """Make the line anew in worlds in which people were exposed or not: membership, relearning, reconstruction.
+
+    Each withdrawn channel is attacked on its own, by those who withdraw it and others who could. Of a channel of
+    everybody there is no report: nobody is left who never gave it, and no head reads it any more.
+
+    Args:
+        model: the line before the deletion.
+        cohort: its cohort before the deletion.
+        pairs: what is withdrawn.
+        line: its name, for people.
+        effort: worlds (more where few people make them cheap) and seed.
+        only: names of attacks; others than these three are ignored.
+        tell: told how far it is.
+    """
+    makers = {"membership": membership_report, "relearning": relearning_report, "reconstruction": reconstruction_report}
+    rebuilds = Recipe.from_json(model.recipe).trains_on == "everyone" and isinstance(
+        model.featurizer.backbone, MissingByDesign
+    )
+    wanted = [name for name in makers if name in only and (name != "reconstruction" or rebuilds)]
+    for modality in sorted({modality for _, modality in pairs}):
+        people = _people(cohort, pairs, modality)
+        if not people or not wanted:
+            continue
+        worlds = look_into_worlds(
+            _maker(model),
+            cohort,
+            people,
+            modality,
+            worlds=max(effort.worlds, math.ceil(_TRIALS / len(people))),
+            seed=effort.seed,
+            rebuild="reconstruction" in wanted,
+            on_progress=partial(_tell, tell, f"{line}: {modality.value}"),
+        )
+        for name in wanted:
+            if name != "relearning" or sum(world.steps is not None for world in worlds) >= 3:
+                yield makers[name](worlds, target=f"{line}: {modality.value}", seed=effort.seed, confidence=_CONFIDENCE)
+
+
+def _people(cohort: Cohort, pairs: frozenset[Pair], modality: Modality) -> tuple[str, ...]:
+    """Those who withdraw the channel, and others who have it and could; nobody where everybody withdraws."""
+    rows = cohort.where(partition=Partition.REVOCABLE, split=Split.TRAIN)
+    able = [person for person in rows.subjects if any(modality in rows.present(i) for i in rows.rows_of[person])]
+    leaving = [person for person in able if (person, modality) in pairs]
+    if (EVERYONE, modality) in pairs or not leaving:
+        return ()
+    others = [person for person in able if person not in leaving]
+    return tuple([*leaving, *others][: max(_MOST_PEOPLE, len(leaving))])
+
+
+def _tell(tell: OnProgress, target: str, done: float, about: str) -> None:
+    tell(done, f"{target}, {about}")
+
+
+def _maker(model: LatticeModel) -> MakeLine:
+    """Makes the line on another cohort: around its own network, or by its recipe where its people shape networks."""
+
+    def around(cohort: Cohort, *, noise: NoiseSource, purpose: str, seed: int) -> LatticeModel:
+        line = Line(recipe=model.recipe, seed=seed)
+        return fit_lattice(
+            model.featurizer.backbone,
+            cohort,
+            policy=model.policy,
+            noise=noise,
+            purpose=purpose,
+            salt=model.salt,
+            indicator_penalty=model.layout.indicator_penalty,
+            line=line,
+        )
+
+    def anew(cohort: Cohort, *, noise: NoiseSource, purpose: str, seed: int) -> LatticeModel:
+        recipe = Recipe.from_json(model.recipe)
+        return make_line(cohort, recipe, policy=model.policy, noise=noise, purpose=purpose, seed=seed)
+
+    return anew if trains_again(model) else around
+
+
+def trains_again(model: LatticeModel) -> bool:
+    """Whether revocable rows shape a network of the line."""
+    return Recipe.from_json(model.recipe).sees_revocable
+
+
+def attack_private_towers(model: LatticeModel, *, line: str, seed: int, tell: OnProgress) -> Iterator[Report]:
+    """Run each private tower's own constants once, with canaries in place of its people."""
+    for recipe in Recipe.from_json(model.recipe).private:
+        tell(0.0, f"{line}: {CANARIES} canaries in a private tower")
+        report = audit_private_training(
+            at_canary_scale(recipe, CANARIES), canaries=CANARIES, noise=known_noise(seed), seed=seed, delta=recipe.delta
+        )
+        yield replace(report, target=f"{line}: {report.target}")
