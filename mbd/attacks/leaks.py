@@ -6,7 +6,6 @@ deployment: sources and values come in.
 """
 
 import base64
-import gzip
 import hashlib
 import io
 import time
@@ -14,6 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +30,11 @@ _PREFIX = 8
 _RUN = 4  # numbers that stand one after the other
 _TEXT_DIGITS = 9  # a shorter number could be anybody's
 _DEEPEST = 2  # containers in containers
-_LARGEST_CONTAINER = 1 << 28  # bytes that are unpacked in memory
+_LARGEST_CONTAINER = 1 << 28  # bytes, packed or unpacked, that are held in memory
+CONTAINERS = (b"\x1f\x8b", b"PK\x03\x04", b"PAR1")
+"""How gzip, zip (so also npz) and Parquet files begin."""
+
+_LEAST_WHOLE = 128  # runs of smaller whole numbers could be anybody's counts
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,21 @@ class Hit:
     offset: int
 
 
+class Searched(NamedTuple):
+    """What a search found.
+
+    Attributes:
+        hits: every place of every needle.
+        sizes: how many bytes each source had, and everything that was unpacked from it.
+        unopened: containers that were too large, damaged, encrypted or packed in an unknown way: only their raw bytes
+            were searched.
+    """
+
+    hits: list[Hit]
+    sizes: dict[str, int]
+    unopened: list[str]
+
+
 def needles_of(values: Mapping[str, NDArray[np.generic]]) -> list[Needle]:
     """Every form of these values.
 
@@ -90,6 +109,8 @@ def _forms(flat: NDArray[np.generic]) -> Iterator[tuple[str, bytes]]:
     kinds = ["<f4", "<f8", ">f4", ">f8", "<i8", "<i4"] if whole else ["<f4", "<f8", ">f4", ">f8"]
     for kind in kinds:
         stored = flat.astype(kind)
+        if kind in {"<i8", "<i4"} and np.abs(flat).max() < _LEAST_WHOLE:
+            continue
         for at in dict.fromkeys((0, max(0, len(flat) // 2 - _RUN // 2), max(0, len(flat) - _RUN))):
             run = stored[at : at + _RUN]
             if len(np.unique(run)) > 1 or len(flat) == 1:
@@ -101,24 +122,24 @@ def _forms(flat: NDArray[np.generic]) -> Iterator[tuple[str, bytes]]:
         cut = body[shift : shift + 3 * 6]
         yield "base64", base64.b64encode(cut)[: 4 * (len(cut) // 3)]
     if not whole:
-        for number in flat.astype(np.float64)[:: max(1, len(flat) // 3)]:
-            for text in (
-                repr(float(number)),
-                repr(np.float32(number).item()),
-                f"{number:.9g}",
-                str(np.float32(number)),
-            ):
-                digits = text.replace("-", "").replace(".", "").strip("0")
-                if len(digits) >= _TEXT_DIGITS and "e" not in text:
-                    yield "text", text.encode()
+        yield from (("text", text.encode()) for text in _texts(flat.astype(np.float64)))
     for stored in (own, flat.astype(np.float64)):
         digest = hashlib.sha256(stored.tobytes())
         yield "a plain digest", digest.digest()
         yield "a plain digest in hexadecimal", digest.hexdigest().encode()
 
 
-def find(sources: Iterable[Source], needles: Sequence[Needle]) -> tuple[list[Hit], dict[str, int]]:
-    """Every place of every needle, and how many bytes each source had; containers are looked into.
+def _texts(flat: NDArray[np.float64]) -> Iterator[str]:
+    """The numbers with the most digits, as programs write them."""
+    for number in sorted(flat, key=lambda number: -len(str(np.float32(number))))[:3]:
+        for text in (repr(float(number)), f"{number:.9g}", str(np.float32(number))):
+            digits = text.replace("-", "").replace(".", "").strip("0")
+            if len(digits) >= _TEXT_DIGITS and "e" not in text:
+                yield text
+
+
+def find(sources: Iterable[Source], needles: Sequence[Needle]) -> Searched:
+    """Every place of every needle; containers are looked into.
 
     Gzip, zip (so also npz) and Parquet are unpacked; everything else is searched as it lies, which covers safetensors,
     SQLite files with their free pages, logs and write-ahead logs.
@@ -130,42 +151,43 @@ def find(sources: Iterable[Source], needles: Sequence[Needle]) -> tuple[list[Hit
     longest = max((len(needle.pattern) for needle in needles), default=_PREFIX)
     hits: list[Hit] = []
     sizes: dict[str, int] = {}
+    unopened: list[str] = []
     for name, chunks in sources:
-        head, size, carry = b"", 0, b""
+        body, size, carry = bytearray(), 0, b""
         for chunk in chunks:
-            if size < _LARGEST_CONTAINER:
-                head += chunk
+            if len(body) < max(map(len, CONTAINERS)) or (body.startswith(CONTAINERS) and size <= _LARGEST_CONTAINER):
+                body += chunk
             window = carry + chunk
             hits += _search(name, window, size - len(carry), prefixes, index, new=len(carry) - longest + 1)
             carry = window[-(longest - 1) :]
             size += len(chunk)
         sizes[name] = size
-        if size <= _LARGEST_CONTAINER:
-            for inner, body in _unpacked(name, head, 0):
-                hits += _search(inner, body, 0, prefixes, index, new=0)
-                sizes[inner] = len(body)
-    return list(dict.fromkeys(hits)), sizes
+        for inner, unpacked in _unpacked(name, bytes(body), 0, unopened):
+            hits += _search(inner, unpacked, 0, prefixes, index, new=0)
+            sizes[inner] = len(unpacked)
+    return Searched(list(dict.fromkeys(hits)), sizes, unopened)
 
 
-def sweep(sources: Iterable[Source], needles: Sequence[Needle], *, found_before: int, target: str) -> Report:
+def sweep(sources: Iterable[Source], needles: Sequence[Needle], *, before: Sequence[Hit], target: str) -> Report:
     """Search everything, after a deletion.
 
     Args:
         sources: what there is.
         needles: of what was withdrawn.
-        found_before: how often the same search hit before the deletion; a search that found nothing proves nothing.
+        before: what the same search hit before the deletion; a search that found nothing proves nothing.
         target: what is searched, for people.
 
     Raises:
         AttackError: nothing had been found before.
     """
-    if not found_before or not needles:
+    if not before or not needles:
         raise AttackError(
             "The search found none of the values before the deletion, so finding none afterwards would say nothing.",
             remedy="search for a channel that the live version holds",
         )
     started = time.process_time()
-    hits, sizes = find(sources, needles)
+    hits, sizes, unopened = find(sources, needles)
+    values = {needle.value for needle in needles}
     return Report(
         attack="leaks",
         target=target,
@@ -179,7 +201,10 @@ def sweep(sources: Iterable[Source], needles: Sequence[Needle], *, found_before:
         details={
             "needles": len(needles),
             "bytes": sum(sizes.values()),
-            "hits_before": found_before,
+            "hits_before": len(before),
+            "forms_before": sorted({hit.form for hit in before}),
+            "values_not_found_before": sorted(values - {hit.value for hit in before}),
+            "unopened": unopened,
             "found": [{"source": h.source, "value": h.value, "form": h.form, "offset": h.offset} for h in hits[:50]],
         },
     )
@@ -201,27 +226,73 @@ def _search(
                     yield Hit(name, needle.value, needle.form, base + offset)
 
 
-def _unpacked(name: str, body: bytes, depth: int) -> Iterator[tuple[str, bytes]]:
-    """What a container holds, and what containers in it hold."""
-    inner: list[tuple[str, bytes]] = []
+def _unpacked(name: str, body: bytes, depth: int, unopened: list[str]) -> Iterator[tuple[str, bytes]]:
+    """What a container holds, and what containers in it hold; the names of those that stay shut are added."""
+    if not body.startswith(CONTAINERS):
+        return
     try:
-        if body[:2] == b"\x1f\x8b":
-            inner = [("gzip", gzip.decompress(body))]
-        elif body[:4] == b"PK\x03\x04":
-            with zipfile.ZipFile(io.BytesIO(body)) as archive:
-                inner = [(entry, archive.read(entry)) for entry in archive.namelist()]
-        elif body[:4] == b"PAR1":
-            table = pq.read_table(io.BytesIO(body))
-            inner = [(column, _column_bytes(table.column(column))) for column in table.column_names]
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, pa.ArrowException):
-        return  # not a container after all, or a damaged one: its raw bytes were searched
+        if len(body) > _LARGEST_CONTAINER:
+            raise _ShutError
+        inner = list(_open(body))
+    except (*_DAMAGED, _ShutError):
+        unopened.append(name)
+        return
     for part, unpacked in inner:
         yield f"{name} > {part}", unpacked
         if depth < _DEEPEST:
-            yield from _unpacked(f"{name} > {part}", unpacked, depth + 1)
+            yield from _unpacked(f"{name} > {part}", unpacked, depth + 1, unopened)
+        elif unpacked.startswith(CONTAINERS):
+            unopened.append(f"{name} > {part}")
+
+
+class _ShutError(Exception):
+    """A container is larger than what is held in memory, or goes on after its end."""
+
+
+# an encrypted zip is a RuntimeError, an unknown method a NotImplementedError
+_DAMAGED = (OSError, EOFError, zlib.error, zipfile.BadZipFile, pa.ArrowException, RuntimeError)
+
+
+def _open(body: bytes) -> Iterator[tuple[str, bytes]]:
+    """The parts of one container.
+
+    Raises:
+        _ShutError: it would be too large.
+    """
+    if body.startswith(CONTAINERS[0]):
+        yield "gzip", _gunzipped(body)
+    elif body.startswith(CONTAINERS[1]):
+        with zipfile.ZipFile(io.BytesIO(body)) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > _LARGEST_CONTAINER:
+                raise _ShutError
+            for entry in archive.namelist():
+                yield entry, archive.read(entry)
+    else:
+        about = pq.read_metadata(io.BytesIO(body))
+        if sum(about.row_group(n).total_byte_size for n in range(about.num_row_groups)) > _LARGEST_CONTAINER:
+            raise _ShutError
+        table = pq.read_table(io.BytesIO(body))
+        for column in table.column_names:
+            yield column, _column_bytes(table.column(column))
+
+
+def _gunzipped(body: bytes) -> bytes:
+    """All members of a gzip file."""
+    found = bytearray()
+    while body:
+        member = zlib.decompressobj(wbits=31)
+        found += member.decompress(body, _LARGEST_CONTAINER - len(found) + 1)
+        if len(found) > _LARGEST_CONTAINER:
+            raise _ShutError
+        if not member.eof:
+            raise EOFError
+        body = member.unused_data.lstrip(b"\0")
+    return bytes(found)
 
 
 def _column_bytes(column: pa.ChunkedArray) -> bytes:
     """A column's buffers one after the other: decoded, not compressed."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
     buffers = [buffer.to_pybytes() for chunk in column.chunks for buffer in chunk.buffers() if buffer is not None]
     return b"\n".join(buffers)

@@ -13,17 +13,21 @@ from numpy.typing import NDArray
 from mbd.attacks.canary import Canary, canary, known_noise, make_line, small
 from mbd.attacks.distinguishing import HISTORIES, History, audit_release, deletion_arms, loud
 from mbd.attacks.exactness import audit_exactness
+from mbd.attacks.noisy_start import audit_noisy_fine_tuning
 from mbd.attacks.one_run import CANARIES, at_canary_scale, audit_private_training
 from mbd.attacks.report import Estimate, Report
-from mbd.attacks.worlds import look_into_worlds, membership_report, reconstruction_report, relearning_report
+from mbd.attacks.worlds import DELTA, look_into_worlds, membership_report, reconstruction_report, relearning_report
 from mbd.cohort.cohort import Cohort, Partition, Split
 from mbd.cohort.modality import Modality, pattern_name
 from mbd.cohort.synthetic import Subjects, planted_trait, synthetic_cohort
+from mbd.deletion.noisy_finetuning import NoisyFineTuning
 from mbd.deletion.outcome import Revocation
 from mbd.errors import MbdError
 from mbd.lattice.model import LatticeModel
 from mbd.lattice.release import ReleasePolicy
+from mbd.privacy.gaussian import epsilon_of
 from mbd.privacy.noise import NoiseSource
+from mbd.training.loop import train
 from mbd.training.recipe import Recipe
 from mbd.training.tower_recipe import PrivateRecipe, ShardedRecipe, TowerRecipe
 
@@ -52,6 +56,7 @@ Attack = Callable[[Effort, OnProgress], list[Report]]
 
 _VOICE = frozenset({Modality.AUDIO})
 _CONFIDENCE = 0.95
+_FINE_TUNINGS = 300
 
 
 def distinguishing(effort: Effort, on_progress: OnProgress) -> list[Report]:
@@ -122,7 +127,7 @@ def exactness(effort: Effort, on_progress: OnProgress) -> list[Report]:
 def relearning(effort: Effort, on_progress: OnProgress) -> list[Report]:
     """The head of withdrawn voices, against heads that never knew them."""
     worlds = look_into_worlds(
-        _plain,
+        plain_line,
         people := _synthetic(effort.seed),
         _names(people),
         Modality.AUDIO,
@@ -141,7 +146,7 @@ def reconstruction(effort: Effort, on_progress: OnProgress) -> list[Report]:
     """
     people = synthetic_cohort(effort.seed, subjects=Subjects(6, 3, 12, 1), clips=8, missing=0.0, trait_strength=3.0)
     worlds = look_into_worlds(
-        _entangled,
+        entangled_line,
         people,
         _names(people),
         Modality.AUDIO,
@@ -167,10 +172,29 @@ def one_run(effort: Effort, on_progress: OnProgress) -> list[Report]:
     ]
 
 
+def noisy_start(effort: Effort, on_progress: OnProgress) -> list[Report]:
+    """A network after noisy fine-tuning, at a claim that releases can decide: which of two starts did it have?"""
+    on_progress(0.0, f"{_FINE_TUNINGS} releases an arm")
+    people = _synthetic(effort.seed)
+    network = train(small(Recipe()), people, seed=effort.seed).backbone
+    options = NoisyFineTuning(epsilon=epsilon_of(1.0, DELTA), delta=DELTA, finishing_steps=0, largest_loss=1e9)
+    return [
+        audit_noisy_fine_tuning(
+            network,
+            people,
+            options=options,
+            noise=known_noise(effort.seed),
+            releases=_FINE_TUNINGS,
+            seed=effort.seed,
+            target="noisy-fine-tuning, one step",
+        )
+    ]
+
+
 def membership(effort: Effort, on_progress: OnProgress) -> list[Report]:
     """People who withdrew their voices against people who never gave them, and the retrain-against-retrain null."""
     worlds = look_into_worlds(
-        _plain,
+        plain_line,
         people := _synthetic(effort.seed),
         _names(people),
         Modality.AUDIO,
@@ -185,6 +209,7 @@ ATTACKS: Mapping[str, Attack] = {
     "distinguishing": distinguishing,
     "exactness": exactness,
     "one-run": one_run,
+    "noisy-start": noisy_start,
     "membership": membership,
     "relearning": relearning,
     "reconstruction": reconstruction,
@@ -221,12 +246,12 @@ def _names(cohort: Cohort) -> tuple[str, ...]:
     return cohort.where(partition=Partition.REVOCABLE, split=Split.TRAIN).subjects
 
 
-def _plain(cohort: Cohort, *, noise: NoiseSource, purpose: str, seed: int) -> LatticeModel:
+def plain_line(cohort: Cohort, *, noise: NoiseSource, purpose: str, seed: int) -> LatticeModel:
     """A line whose network is of public people, who are the same in all worlds: so is the network."""
     return make_line(cohort, small(Recipe()), policy=ReleasePolicy(), noise=noise, purpose=purpose)
 
 
-def _entangled(cohort: Cohort, *, noise: NoiseSource, purpose: str, seed: int) -> LatticeModel:
+def entangled_line(cohort: Cohort, *, noise: NoiseSource, purpose: str, seed: int) -> LatticeModel:
     """A line whose network is everybody's."""
     recipe = replace(small(Recipe()), trains_on="everyone", epochs=8)
     return make_line(cohort, recipe, policy=ReleasePolicy(), noise=noise, purpose=purpose, seed=seed)

@@ -31,7 +31,7 @@ def canaries(
     """Attack small lines of synthetic people that are built so that every attack meets its worst case.
 
     Ends with 1 if a claim was broken: the program is then not to be trusted. The attacks: distinguishing, exactness,
-    one-run, membership, relearning, reconstruction, leaks.
+    one-run, noisy-start, membership, relearning, reconstruction, leaks.
     """
     from mbd.workflow.canaries import CANARY_ATTACKS
 

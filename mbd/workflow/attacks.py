@@ -130,10 +130,10 @@ def watch_for_leaks(system: System, pairs: frozenset[Pair]) -> Callable[[], Repo
     None where no live line holds any of it.
     """
     needles = needles_before(system, pairs)
-    found_before = hits_now(system, needles) if needles else 0
-    if not found_before:
+    before = hits_now(system, needles) if needles else []
+    if not before:
         return lambda: None
-    return lambda: sweep_deployment(system, needles, found_before=found_before)
+    return lambda: sweep_deployment(system, needles, before=before)
 
 
 def keep_reports(folder: Path, reports: Sequence[Report]) -> None:

@@ -39,7 +39,7 @@ def leaks(effort: Effort, on_progress: OnProgress) -> list[Report]:
             needles = needles_before(system, people.pairs)
             found = hits_now(system, needles)
             revoke(system, people.pairs)
-            report = sweep_deployment(system, needles, found_before=found)
+            report = sweep_deployment(system, needles, before=found)
         reports.append(replace(report, target=name, seed=effort.seed, seconds=time.process_time() - started))
     return reports
 

@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import MetaData, select
 
-from mbd.attacks.leaks import Needle, Source, find, needles_of, sweep
+from mbd.attacks.leaks import CONTAINERS, Hit, Needle, Source, find, needles_of, sweep
 from mbd.attacks.report import Report
 from mbd.cohort.cohort import EVERYONE, Cohort, Pair, Partition
 from mbd.lattice.model import LatticeModel
 from mbd.records.database import begin_snapshot
+from mbd.training.data import data_digest, public_rows, training_rows
+from mbd.training.recipe import Recipe
 from mbd.workflow.filing import complaint, live_cohorts
 from mbd.workflow.live import load_live_model
 from mbd.workflow.system import System
@@ -26,33 +28,43 @@ _MOST_ROWS = 200
 
 
 def needles_before(system: System, pairs: frozenset[Pair]) -> list[Needle]:
-    """Withdrawn values of every live line, before they are withdrawn: channels, and the features made of them."""
+    """Withdrawn values of every live line, before they are withdrawn: channels, and the features made of them.
+
+    Also the digest of the rows that shaped a network which a deletion has to replace: it would confirm a guess.
+    """
     values: dict[str, NDArray[np.generic]] = {}
+    digests: list[Needle] = []
     for live, cohort in live_cohorts(system):
         mine = frozenset(pair for pair in pairs if complaint(cohort, pair) is None)
         if mine:
-            values |= _values(live.line, cohort, load_live_model(system, live), mine)
-    return needles_of(values)
+            model = load_live_model(system, live)
+            values |= _values(live.line, cohort, model, mine)
+            recipe = Recipe.from_json(model.recipe)
+            if recipe.trains_on == "everyone":
+                _, selection = public_rows(cohort)
+                digest = data_digest(training_rows(cohort, recipe.partitions), selection)
+                digests.append(Needle(f"{live.line}, training rows", "the digest in a transcript", digest.encode()))
+    return [*needles_of(values), *digests]
 
 
-def hits_now(system: System, needles: list[Needle], *, also: Iterable[Path] = ()) -> int:
-    """How often the deployment holds them: something, as long as nothing was deleted."""
-    return len(find(sources(system, also=also), needles)[0])
+def hits_now(system: System, needles: list[Needle], *, also: Iterable[Path] = ()) -> list[Hit]:
+    """Where the deployment holds them: somewhere, as long as nothing was deleted."""
+    return find(sources(system, also=also), needles).hits
 
 
-def sweep_deployment(system: System, needles: list[Needle], *, found_before: int, also: Iterable[Path] = ()) -> Report:
+def sweep_deployment(system: System, needles: list[Needle], *, before: list[Hit], also: Iterable[Path] = ()) -> Report:
     """Search the whole deployment after a deletion.
 
     Args:
         system: the deployment.
         needles: of `needles_before`.
-        found_before: of `hits_now`, before the deletion.
+        before: of `hits_now`, before the deletion.
         also: more folders or files: logs, backups, the database server's own.
 
     Raises:
         AttackError: nothing had been found before.
     """
-    return sweep(sources(system, also=also), needles, found_before=found_before, target=f"{system.home}")
+    return sweep(sources(system, also=also), needles, before=before, target=f"{system.home}")
 
 
 def sources(system: System, *, also: Iterable[Path] = ()) -> Iterator[Source]:
@@ -66,7 +78,11 @@ def sources(system: System, *, also: Iterable[Path] = ()) -> Iterator[Source]:
         tables.reflect(connection)
         for table in tables.sorted_tables:
             rows = connection.execute(select(table))
-            yield f"table {table.name}", [_cell(value) for row in rows for value in row]
+            cells = [_cell(value) for row in rows for value in row]
+            yield f"table {table.name}", cells
+            for number, cell in enumerate(cells):
+                if cell.startswith(CONTAINERS):
+                    yield f"table {table.name}, cell {number}", [cell.removesuffix(b"\n")]
 
 
 def _chunks(path: Path) -> Iterator[bytes]:

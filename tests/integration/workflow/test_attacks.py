@@ -84,15 +84,15 @@ def withdrawn(system, people):
 def test_a_voice_is_there_before_and_nowhere_after(withdrawn, cohort, people):
     system, needles, found = withdrawn
     rows = sum(VOICE in cohort.present(i) for i in cohort.rows_of[people[0]])
-    assert found >= 3 * rows > 0
-    report = sweep_deployment(system, needles, found_before=found)
+    assert len(found) >= 3 * rows > 0
+    report = sweep_deployment(system, needles, before=found)
     assert report.verdict == "held"
     names = [name for name, _ in sources(system)]
     assert any(name.startswith("table ") for name in names)
     assert any(name.endswith("mbd.sqlite3") for name in names)
 
 
-@pytest.mark.parametrize("where", ["log", "cache", "backup", "digest", "table"])
+@pytest.mark.parametrize("where", ["log", "cache", "backup", "digest", "table", "packed cell"])
 def test_a_copy_anywhere_is_found(withdrawn, cohort, people, where, tmp_path):
     system, needles, found = withdrawn
     row = next(i for i in cohort.rows_of[people[0]] if VOICE in cohort.present(i))
@@ -110,11 +110,12 @@ def test_a_copy_anywhere_is_found(withdrawn, cohort, people, where, tmp_path):
             from mbd.hashing import sha256_hex
 
             (system.home / "index.json").write_text(json.dumps({"row": sha256_hex(value.tobytes())}))
-        case "table":
+        case "table" | "packed cell":
+            body = value.tobytes() if where == "table" else gzip.compress(value.tobytes())
             with begin_locked(system.engine) as connection:
                 connection.execute(text("create table notes (body blob)"))
-                connection.execute(text("insert into notes values (:body)"), {"body": value.tobytes()})
-    report = sweep_deployment(system, needles, found_before=found, also=also)
+                connection.execute(text("insert into notes values (:body)"), {"body": body})
+    report = sweep_deployment(system, needles, before=found, also=also)
     assert report.verdict == "broken"
     assert report.details["found"]
 

@@ -20,6 +20,7 @@ from mbd.records.exposure import models_exposed_to
 from mbd.records.suppression import Channel
 from mbd.settings import Settings
 from mbd.training.recipe import Recipe
+from mbd.workflow.leaks import hits_now, needles_before, sweep_deployment
 from mbd.workflow.planning import plan_revocation
 from mbd.workflow.replay import replay
 from mbd.workflow.revocation import resume, revoke, revoke_batch
@@ -271,3 +272,16 @@ def test_a_damaged_backbone_is_refused(open_as, people):
         path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
         with pytest.raises(TrainingError, match=r"backbone\.safetensors"):
             revoke(system, [(people[0], AUDIO)])
+
+
+def test_the_digest_of_rows_that_shaped_a_network_goes_with_it(open_as, people):
+    with open_as("retrain") as system:
+        pairs = frozenset({(people[0], AUDIO)})
+        needles = needles_before(system, pairs)
+        before = hits_now(system, needles)
+        digest = "the digest in a transcript"
+        assert [hit.form for hit in before].count(digest) == 1
+        revoke(system, pairs)
+        report = sweep_deployment(system, needles, before=before)
+        assert report.verdict == "held"
+        assert digest in report.details["forms_before"]

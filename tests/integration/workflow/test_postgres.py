@@ -66,7 +66,7 @@ def test_nothing_withdrawn_is_in_the_servers_own_files(empty_postgres_url, tmp_p
         revoke(system, pairs)
         with begin_snapshot(system.engine) as connection:
             server = Path(connection.execute(text("show data_directory")).scalar_one())
-        report = sweep_deployment(system, needles, found_before=found, also=[server])
+        report = sweep_deployment(system, needles, before=found, also=[server])
         assert report.verdict == "held", report.details["found"]
         assert report.details["bytes"] > 10_000_000  # the write-ahead log is among them
         row = next(i for i in cohort.rows_of[people[0]] if Modality.AUDIO in cohort.present(i))
@@ -77,6 +77,6 @@ def test_nothing_withdrawn_is_in_the_servers_own_files(empty_postgres_url, tmp_p
         with begin_locked(system.engine) as connection:
             connection.execute(text("drop table notes"))
             connection.execute(text("select pg_switch_wal()"))
-        again = sweep_deployment(system, needles, found_before=found, also=[server])
+        again = sweep_deployment(system, needles, before=found, also=[server])
         assert again.verdict == "broken"
         assert all(str(server) in hit["source"] for hit in again.details["found"])

@@ -19,6 +19,7 @@ RNG = np.random.default_rng(0)
 VALUE = RNG.standard_normal(24).astype(np.float32)
 GRID = np.rint(RNG.uniform(-2048, 2048, 16))
 NEEDLES = needles_of({"voice": VALUE, "features": GRID})
+BEFORE = find([("cohort", [VALUE.tobytes()])], NEEDLES).hits
 
 
 def forms(name, body):
@@ -57,7 +58,7 @@ def test_every_form_is_found_in_the_midst_of_other_bytes(body, form):
 def test_a_value_across_the_border_of_two_pieces_is_found_once(size):
     body = np.random.default_rng(2).bytes(990) + VALUE[:4].tobytes() + np.random.default_rng(3).bytes(990)
     pieces = [body[start : start + size] for start in range(0, len(body), size)]
-    hits, sizes = find([("file", pieces)], NEEDLES)
+    hits, sizes, _ = find([("file", pieces)], NEEDLES)
     assert [(hit.source, hit.offset) for hit in hits] == [("file", 990)]
     assert sizes == {"file": len(body)}
 
@@ -71,7 +72,9 @@ def zipped(body):
 
 def parquet(array):
     target = io.BytesIO()
-    pq.write_table(pa.table({"x": pa.array(array)}), target, compression="zstd")
+    pq.write_table(
+        pa.table({"x": pa.array(array) if isinstance(array, np.ndarray) else array}), target, compression="zstd"
+    )
     return target.getvalue()
 
 
@@ -81,12 +84,14 @@ def parquet(array):
         gzip.compress(VALUE.tobytes()),
         zipped(VALUE.tobytes()),
         parquet(VALUE),
+        parquet(pa.array(VALUE).dictionary_encode()),
+        gzip.compress(b"first") + gzip.compress(VALUE.tobytes()),
         gzip.compress(zipped(VALUE.tobytes())),
     ],
-    ids=["gzip", "zip", "parquet", "zip in gzip"],
+    ids=["gzip", "zip", "parquet", "a dictionary in parquet", "two members", "zip in gzip"],
 )
 def test_containers_are_looked_into(body):
-    hits, sizes = find([("backup", [body])], NEEDLES)
+    hits, sizes, _ = find([("backup", [body])], NEEDLES)
     assert {hit.form for hit in hits} == {"4 numbers as <f4"}
     assert any(hit.source.startswith("backup > ") for hit in hits)
     assert len(sizes) >= 2
@@ -95,6 +100,44 @@ def test_containers_are_looked_into(body):
 def test_a_damaged_container_is_searched_as_it_lies():
     broken = gzip.compress(b"nothing")[:-4] + VALUE.tobytes()
     assert "4 numbers as <f4" in forms("file", broken)
+
+
+def encrypted(body):
+    """A zip whose entry says that it is encrypted."""
+    flagged = bytearray(zipped(body))
+    flagged[6] |= 1
+    flagged[flagged.index(b"PK\x01\x02") + 8] |= 1
+    return bytes(flagged)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [encrypted(b"secret"), gzip.compress(b"x")[:-4], b"PAR1 and no more", gzip.compress(bytes((1 << 28) + 1))],
+    ids=["encrypted", "cut off", "no parquet", "too large unpacked"],
+)
+def test_what_cannot_be_opened_is_named(body):
+    searched = find([("backup", [body])], NEEDLES)
+    assert searched.unopened == ["backup"]
+    report = sweep([("backup", [body])], NEEDLES, before=BEFORE, target="t")
+    assert report.details["unopened"] == ["backup"]
+
+
+def test_a_container_beyond_the_third_level_is_named():
+    body = zipped(b"x")
+    for _ in range(3):
+        body = gzip.compress(body)
+    assert find([("backup", [body])], NEEDLES).unopened == ["backup > gzip > gzip > gzip"]
+
+
+def test_runs_of_small_counts_are_no_whole_numbers_of_a_person():
+    counts = np.array([1, 2, 3, 5, 8, 1, 0, 2], np.int64)
+    assert not [needle for needle in needles_of({"counts": counts}) if needle.form.endswith(("<i8", "<i4"))]
+
+
+def test_a_report_names_what_was_not_found_before():
+    report = sweep([("clean", [b""])], NEEDLES, before=BEFORE, target="t")
+    assert report.details["values_not_found_before"] == ["features"]
+    assert report.details["forms_before"] == ["4 numbers as <f4"]
 
 
 def test_random_bytes_and_other_peoples_values_hold_nothing():
@@ -109,9 +152,9 @@ def test_round_numbers_are_no_needles():
 
 
 def test_a_report_says_what_was_searched_and_where_a_value_was():
-    report = sweep([("clean", [b"x" * 100])], NEEDLES, found_before=3, target="t")
+    report = sweep([("clean", [b"x" * 100])], NEEDLES, before=BEFORE, target="t")
     assert (report.verdict, report.trials, report.details["bytes"]) == ("held", 1, 100)
-    report = sweep([("clean", [b"x" * 100]), ("log", [VALUE.tobytes()])], NEEDLES, found_before=3, target="t")
+    report = sweep([("clean", [b"x" * 100]), ("log", [VALUE.tobytes()])], NEEDLES, before=BEFORE, target="t")
     assert report.verdict == "broken"
     assert report.estimates[0].value == 1.0
     assert {found["source"] for found in report.details["found"]} == {"log"}
@@ -119,4 +162,4 @@ def test_a_report_says_what_was_searched_and_where_a_value_was():
 
 def test_a_search_that_found_nothing_before_is_refused():
     with pytest.raises(AttackError, match="before the deletion"):
-        sweep([("clean", [b""])], NEEDLES, found_before=0, target="t")
+        sweep([("clean", [b""])], NEEDLES, before=[], target="t")

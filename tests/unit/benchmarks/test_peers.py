@@ -175,6 +175,17 @@ def test_guos_bound_holds_the_true_gradient(logistic, leaving):
     assert true < untouched / 5
 
 
+def test_a_removal_under_squared_loss_leaves_less_than_the_constant_for_rounding(setting):
+    loss, rng = guo._Squared(), np.random.default_rng(4)
+    for pattern in setting.model.layout.patterns:
+        before, after = (
+            guo._scaled(setting.problem(rows, pattern)) for rows in (setting.before_rows, setting.after_rows)
+        )
+        head = guo._train(before, loss, 1e-3 * rng.standard_normal((before.phi_ND.shape[1], 1)))
+        w_D, beta = guo._remove(after, loss, head, 0)
+        assert np.linalg.norm(guo.gradient(after, loss, w_D, head.noise_DK[:, 0], 0)) < beta
+
+
 @pytest.mark.parametrize("iterations", [1, 3, 10])
 @pytest.mark.parametrize("length", [0.0, 1.0, 500.0])
 def test_descent_is_as_close_to_the_minimiser_as_it_says(logistic, monkeypatch, iterations, length):
