@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import beta
+from scipy.stats import t as student
 
 from mbd.errors import AttackError
 
@@ -81,6 +82,18 @@ def best_threshold(exposed_N: Floats, unexposed_N: Floats, *, confidence: float)
     both = np.concatenate([exposed_N, unexposed_N])
     candidates = np.unique(np.quantile(both, np.linspace(0, 1, 201), method="higher"))
     return float(max(candidates, key=lambda t: hits_above(exposed_N, unexposed_N, float(t)).mu(confidence)))
+
+
+def mean_interval(value_W: Floats, confidence: float) -> tuple[float, float]:
+    """Student's interval of a mean over a few worlds: with so few, drawing them again would be far too sure of itself.
+
+    Args:
+        value_W: one number a world, at least two.
+        confidence: of the interval.
+    """
+    centre, worlds = float(np.mean(value_W)), len(value_W)
+    reach = float(student.ppf((1 + confidence) / 2, worlds - 1) * np.std(value_W, ddof=1) / math.sqrt(worlds))
+    return centre - reach, centre + reach
 
 
 @dataclass(frozen=True)

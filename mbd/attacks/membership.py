@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mbd.attacks.bounds import Floats, Roc, hits_above
+from mbd.attacks.bounds import Floats, Roc, hits_above, mean_interval
 from mbd.attacks.report import Estimate, Report
 from mbd.errors import AttackError
 
@@ -45,7 +45,7 @@ class Membership:
         true_at: the true positive rate at false positive rates of 0.1 % and 1 %.
         epsilon: a lower bound at ``delta``; scores of one world share a model, and are counted as if they did not.
         delta: of the bound.
-        confidence: of the bound and of the intervals (percentiles over worlds drawn again).
+        confidence: of the bound and of the intervals: over worlds, by the jackknife (auc) or by drawing them again.
         worlds, people: how many.
     """
 
@@ -85,11 +85,16 @@ def likelihood_ratio_membership(
         low, high = np.quantile(values, [tail, 1 - tail])
         return Rate(value, float(low), float(high))
 
+    # a verdict hangs on the area: few worlds drawn again would be too sure of themselves, so the jackknife's interval
+    worlds = np.arange(len(ratio_WS))
+    without_W = np.array([_roc(ratio_WS[worlds != w], exposed_WS[worlds != w]).auc for w in worlds])
+    low, high = mean_interval(len(worlds) * roc.auc - (len(worlds) - 1) * without_W, confidence)
+
     # the threshold is fixed beforehand, at a ratio of 1: whoever looked for the best would have to pay for it
     natural = hits_above(ratio_WS[exposed_WS], ratio_WS[~exposed_WS], 0.0)
     return Membership(
         roc=roc,
-        auc=interval(roc.auc, [each.auc for each in again]),
+        auc=Rate(roc.auc, max(low, 0.0), min(high, 1.0)),
         true_at={fpr: interval(roc.true_at(fpr), [each.true_at(fpr) for each in again]) for fpr in (0.001, 0.01)},
         epsilon=natural.epsilon(delta, confidence),
         delta=delta,

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mbd.attacks.bounds import mean_interval
 from mbd.attacks.report import Estimate, Report
 from mbd.backbones.base import Backbone
 from mbd.backbones.mbd import MissingByDesign
@@ -139,7 +140,10 @@ def compare_reconstructions(
     planted = [(a.planted, b.planted) for a, b in zip(unlearned, never, strict=True)]
     if all(a is not None and b is not None for a, b in planted):
         gains["likeness to the planted trait, over never-exposed"] = [(a or 0.0) - (b or 0.0) for a, b in planted]
-    estimates = tuple(_interval(name, np.asarray(gain_W), seed, confidence) for name, gain_W in gains.items())
+    estimates = tuple(
+        Estimate(name, float(np.mean(gain_W)), *mean_interval(np.asarray(gain_W), confidence), confidence)
+        for name, gain_W in gains.items()
+    )
     tells = any(e.low is not None and e.low > 0 for e in estimates)
     return Report(
         attack="reconstruction",
@@ -157,12 +161,6 @@ def compare_reconstructions(
             "identified_by_never_exposed": [one.identified for one in never],
         },
     )
-
-
-def _interval(name: str, gain_W: FloatArray, seed: int, confidence: float) -> Estimate:
-    drawn_RW = np.random.default_rng(seed).integers(len(gain_W), size=(2000, len(gain_W)))
-    low, high = np.quantile(gain_W[drawn_RW].mean(axis=1), [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Estimate(name, float(gain_W.mean()), float(low), float(high), confidence)
 
 
 def _having(rows: Cohort, channels: list[Modality]) -> Cohort:

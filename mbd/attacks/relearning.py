@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mbd.attacks.bounds import mean_interval
 from mbd.attacks.report import Estimate, Report
 from mbd.backbones.base import Backbone
 from mbd.cohort.batch import make_batch
@@ -21,6 +22,8 @@ from mbd.cohort.cohort import Cohort
 from mbd.errors import AttackError
 
 FloatArray = NDArray[np.float64]
+
+_FASTER = 0.99
 
 MOST_STEPS = 2000
 """Whoever has not learnt it by then is said to need as many."""
@@ -96,7 +99,8 @@ def compare_relearning(
 ) -> Report:
     """Steps of unlearned models against those of models that never knew, in pairs of one world each.
 
-    The verdict is ``held`` when the interval of the mean ratio (worlds drawn again) reaches 1: no faster.
+    The verdict is ``held`` when the interval of the mean ratio over worlds (of its logarithm) reaches .99: no faster. A
+    certified deletion may differ from never having known, by less than that.
 
     Raises:
         AttackError: fewer than three pairs.
@@ -107,15 +111,20 @@ def compare_relearning(
         )
     started = time.process_time()
     ratio_W = np.log((np.asarray(unlearned) + 1) / (np.asarray(never) + 1))
-    drawn_RW = np.random.default_rng(seed).integers(len(ratio_W), size=(2000, len(ratio_W)))
-    low, high = np.exp(np.quantile(ratio_W[drawn_RW].mean(axis=1), [(1 - confidence) / 2, (1 + confidence) / 2]))
+    low, high = np.exp(mean_interval(ratio_W, confidence))
     return Report(
         attack="relearning",
         target=target,
         question="Does the model learn again what was withdrawn faster than one that never knew it?",
-        verdict="held" if high >= 1 else "broken",
+        verdict="held" if high >= _FASTER else "broken",
         estimates=(
-            Estimate("steps over steps of never-exposed models", math.exp(ratio_W.mean()), low, high, confidence),
+            Estimate(
+                "steps over steps of never-exposed models",
+                math.exp(ratio_W.mean()),
+                float(low),
+                float(high),
+                confidence,
+            ),
         ),
         claim=1.0,
         trials=len(ratio_W),

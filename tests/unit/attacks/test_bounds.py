@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest, norm
 
-from mbd.attacks.bounds import Hits, Roc, best_threshold, clopper_pearson, hits_above
+from mbd.attacks.bounds import Hits, Roc, best_threshold, clopper_pearson, hits_above, mean_interval
 from mbd.errors import AttackError
 
 
@@ -73,3 +73,11 @@ def test_the_best_threshold_lies_between_two_groups():
     exposed, unexposed = np.linspace(2, 3, 100), np.linspace(0, 1, 100)
     threshold = best_threshold(exposed, unexposed, confidence=0.95)
     assert 1 < threshold <= 2
+
+
+@pytest.mark.parametrize("worlds", [3, 5, 12])
+def test_an_interval_of_few_worlds_holds_the_mean_as_often_as_it_says(worlds):
+    rng = np.random.default_rng(0)
+    intervals = [mean_interval(rng.normal(3.0, 2.0, worlds), 0.95) for _ in range(2000)]
+    held = np.mean([low <= 3.0 <= high for low, high in intervals])
+    assert 0.93 < held < 0.97

@@ -83,3 +83,11 @@ def test_a_verdict_needs_the_whole_interval_below_one():
     assert compare_relearning([20.0, 22.0, 30.0, 9.0, 10.0], never, target="t", seed=0).verdict == "held"
     with pytest.raises(AttackError, match="too few"):
         compare_relearning([1.0], [1.0], target="t", seed=0)
+
+
+def test_a_difference_that_a_certified_deletion_may_leave_is_no_broken_claim():
+    never = np.array([400.0, 500.0, 450.0, 480.0, 520.0])
+    report = compare_relearning(list(never * 0.9996), list(never), target="t", seed=0)
+    assert report.estimates[0].high < 1
+    assert report.verdict == "held"
+    assert compare_relearning(list(never * 0.98), list(never), target="t", seed=0).verdict == "broken"
