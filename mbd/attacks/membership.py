@@ -194,8 +194,8 @@ def compare_membership(
 ) -> Report:
     """Unlearned models beside the retrain-against-retrain null, in which nobody was ever exposed.
 
-    The verdict is ``held`` when the interval of the area under the curve reaches the null's, and the bound of epsilon
-    is at most the claim.
+    The verdict is ``held`` when the interval of the area under the curve reaches the null's or a coin's, and the
+    bound of epsilon is at most the claim.
 
     Args:
         attacked: of released models after deletions.
@@ -204,7 +204,8 @@ def compare_membership(
         target: what is attacked, for people.
         seed: of the worlds.
     """
-    told = attacked.auc.low > null.auc.high or (claim is not None and attacked.epsilon > claim)
+    # of one person or two, ratios of the null lie far below a coin's: being above those is no success
+    told = attacked.auc.low > max(0.5, null.auc.high) or (claim is not None and attacked.epsilon > claim)
     rows = [
         ("area under the curve", attacked.auc),
         ("the same of the null", null.auc),

@@ -4,7 +4,7 @@ It knows models and cohorts; it knows no deployment, and changes nothing.
 """
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -16,8 +16,10 @@ from mbd.attacks.worlds import MakeLine, look_into_worlds, membership_report, re
 from mbd.backbones.mbd import MissingByDesign
 from mbd.cohort.cohort import EVERYONE, Cohort, Pair, Partition, Split
 from mbd.cohort.modality import Modality
-from mbd.lattice.fit import Line, fit_lattice
+from mbd.deletion.outcome import EntangledMechanism
+from mbd.lattice.fit import sum_pieces, training_rows
 from mbd.lattice.model import LatticeModel
+from mbd.lattice.release import release_heads
 from mbd.privacy.noise import NoiseSource
 from mbd.training.recipe import Recipe
 
@@ -28,6 +30,7 @@ _TRIALS = 160
 """Worlds times people, at least: of fewer, chance alone would stop a certificate now and then."""
 
 _MOST_PEOPLE = 40
+_LEAST_PAIRS = 3  # of models that the two attacks by pairs compare
 
 
 def attack_people(
@@ -38,6 +41,8 @@ def attack_people(
     line: str,
     effort: Effort,
     only: Collection[str],
+    entangled: EntangledMechanism = "retrain",
+    spent: Sequence[float] = (),
     tell: OnProgress,
 ) -> Iterator[Report]:
     """Make the line anew in worlds in which people were exposed or not: membership, relearning, reconstruction.
@@ -52,6 +57,8 @@ def attack_people(
         line: its name, for people.
         effort: worlds (more where few people make them cheap) and seed.
         only: names of attacks; others than these three are ignored.
+        entangled: as in `look_into_worlds`.
+        spent: likewise.
         tell: told how far it is.
     """
     makers = {"membership": membership_report, "relearning": relearning_report, "reconstruction": reconstruction_report}
@@ -59,8 +66,8 @@ def attack_people(
         model.featurizer.backbone, MissingByDesign
     )
     wanted = [name for name in makers if name in only and (name != "reconstruction" or rebuilds)]
-    for modality in sorted({modality for _, modality in pairs}):
-        people = _people(cohort, pairs, modality)
+    for modality in sorted({modality for _, modality in cohort.closure(pairs)}):
+        people = _people(cohort, cohort.closure(pairs), modality)
         if not people or not wanted:
             continue
         worlds = look_into_worlds(
@@ -71,10 +78,17 @@ def attack_people(
             worlds=max(effort.worlds, math.ceil(_TRIALS / len(people))),
             seed=effort.seed,
             rebuild="reconstruction" in wanted,
+            entangled=entangled,
+            spent=spent,
             on_progress=partial(_tell, tell, f"{line}: {modality.value}"),
         )
+        seen = {
+            "membership": len(worlds),
+            "relearning": sum(world.steps is not None for world in worlds),
+            "reconstruction": sum(world.rebuilt is not None for world in worlds),
+        }
         for name in wanted:
-            if name != "relearning" or sum(world.steps is not None for world in worlds) >= 3:
+            if seen[name] >= _LEAST_PAIRS:
                 yield makers[name](worlds, target=f"{line}: {modality.value}", seed=effort.seed, confidence=_CONFIDENCE)
 
 
@@ -94,20 +108,22 @@ def _tell(tell: OnProgress, target: str, done: float, about: str) -> None:
 
 
 def _maker(model: LatticeModel) -> MakeLine:
-    """Makes the line on another cohort: around its own network, or by its recipe where its people shape networks."""
+    """Makes the line on another cohort: around its own features, or by its recipe where its people shape networks."""
 
     def around(cohort: Cohort, *, noise: NoiseSource, purpose: str, seed: int) -> LatticeModel:
-        line = Line(recipe=model.recipe, seed=seed)
-        return fit_lattice(
-            model.featurizer.backbone,
-            cohort,
+        statistics = sum_pieces(model.featurizer, model.task, [cohort])
+        rows = training_rows(cohort)
+        released = release_heads(
+            model.layout,
+            statistics,
+            model.layout.patterns,
             policy=model.policy,
             noise=noise,
             purpose=purpose,
-            salt=model.salt,
-            indicator_penalty=model.layout.indicator_penalty,
-            line=line,
+            commitment=statistics.commitment(model.salt),
+            rows=model.featurizer.head_rows(rows, salt=model.salt) if model.policy.loss == "cross-entropy" else None,
         )
+        return replace(model, statistics=statistics, heads=released.heads)
 
     def anew(cohort: Cohort, *, noise: NoiseSource, purpose: str, seed: int) -> LatticeModel:
         recipe = Recipe.from_json(model.recipe)
@@ -121,9 +137,12 @@ def trains_again(model: LatticeModel) -> bool:
     return Recipe.from_json(model.recipe).sees_revocable
 
 
-def attack_private_towers(model: LatticeModel, *, line: str, seed: int, tell: OnProgress) -> Iterator[Report]:
-    """Run each private tower's own constants once, with canaries in place of its people."""
-    for recipe in Recipe.from_json(model.recipe).private:
+def attack_private_towers(
+    model: LatticeModel, pairs: frozenset[Pair], *, line: str, seed: int, tell: OnProgress
+) -> Iterator[Report]:
+    """Run the constants of each private tower of a withdrawn channel once, with canaries in place of its people."""
+    withdrawn = {modality for _, modality in pairs}
+    for recipe in (each for each in Recipe.from_json(model.recipe).private if each.modality in withdrawn):
         tell(0.0, f"{line}: {CANARIES} canaries in a private tower")
         report = audit_private_training(
             at_canary_scale(recipe, CANARIES), canaries=CANARIES, noise=known_noise(seed), seed=seed, delta=recipe.delta

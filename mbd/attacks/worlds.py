@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
+from scipy.special import log_softmax
 
 from mbd.attacks.bounds import Floats
 from mbd.attacks.canary import known_noise
@@ -31,7 +32,7 @@ from mbd.attacks.report import Estimate, Report
 from mbd.cohort.cohort import Cohort, Partition, Split
 from mbd.cohort.modality import Modality, pattern_name
 from mbd.deletion import engine
-from mbd.deletion.outcome import Outcome, Revocation
+from mbd.deletion.outcome import EntangledMechanism, Outcome, Revocation
 from mbd.errors import AttackError
 from mbd.lattice.model import LatticeModel
 from mbd.privacy.gaussian import epsilon_of
@@ -58,6 +59,7 @@ class World:
         before_S, after_S, never_S: how well the line does on each person's rows before the deletion, after it, and
             where nobody's channel was ever there; larger is better.
         epsilon: what the deletion claims at `DELTA`; 0 where it is exact, None where it claims nothing.
+        mechanism: of the deletion.
         steps: until the withdrawn rows are learnt again, after the deletion and by a line that never knew them; None
             where nothing was exposed or heads do not have squared loss.
         rebuilt: what the networks after the deletion, and those that never knew the channels, make up for them; None
@@ -70,6 +72,7 @@ class World:
     after_S: Floats
     never_S: Floats
     epsilon: float | None
+    mechanism: str
     steps: tuple[float, float] | None
     rebuilt: tuple[Reconstruction, Reconstruction] | None
     seconds: float
@@ -85,6 +88,8 @@ def look_into_worlds(
     seed: int,
     rebuild: bool = False,
     traits: Mapping[str, Floats] | None = None,
+    entangled: EntangledMechanism = "retrain",
+    spent: Sequence[float] = (),
     on_progress: Callable[[float, str], None],
 ) -> list[World]:
     """Make, delete and look, world by world. Each person is exposed in half of the worlds, drawn for each alone.
@@ -98,6 +103,8 @@ def look_into_worlds(
         seed: of everything random.
         rebuild: whether networks are asked to make up the channel; they must be `MissingByDesign`.
         traits: what was planted in each person's channel.
+        entangled: what the deletion does to a network that everybody's rows shape.
+        spent: the mu of earlier releases of the line, which decide what the deletion may still spend.
         on_progress: told the finished fraction.
 
     Raises:
@@ -120,7 +127,20 @@ def look_into_worlds(
         noise = known_noise(seed, number)
         before = make(given, noise=noise, purpose="before", seed=seed + number)
         never = make(left, noise=noise, purpose="never exposed", seed=seed + worlds + number)
-        outcome = _delete(before, given, leaving, noise) if leaving else None
+        outcome = (
+            engine.delete(
+                before,
+                given,
+                Revocation(leaving, "audit"),
+                noise=noise,
+                occasion="audit/2",
+                spent=list(spent),
+                salt=before.salt,
+                entangled=entangled,
+            )
+            if leaving
+            else None
+        )
         after = outcome.model if outcome else make(left, noise=noise, purpose="nobody left", seed=seed + number)
         mine = tuple(person for person, _ in leaving)
         before_S, after_S, never_S = (_scores(model, cohort, people, modality) for model in (before, after, never))
@@ -131,11 +151,10 @@ def look_into_worlds(
                 after_S,
                 never_S,
                 epsilon=_claimed(outcome),
+                mechanism=outcome.mechanism if outcome else "nobody left",
                 steps=_relearnt(before, after, never, cohort.of_subjects(mine), modality) if mine else None,
                 rebuilt=(
-                    _rebuilt(after, never, cohort, people=mine, modality=modality, traits=traits)
-                    if rebuild and len(mine) > 1
-                    else None
+                    _rebuilt(after, never, cohort, people=mine, modality=modality, traits=traits) if rebuild else None
                 ),
                 seconds=time.process_time() - started,
             )
@@ -213,15 +232,8 @@ def _told(worlds: Sequence[World], report: Report, started: float) -> Report:
     """The report with the worlds' time, and without a verdict where a deletion claimed nothing that could be broken."""
     seconds = sum(world.seconds for world in worlds) + time.process_time() - started
     claimed = all(world.epsilon is not None for world in worlds)
-    return replace(report, seconds=seconds, verdict=report.verdict if claimed else "measured")
-
-
-def _delete(
-    before: LatticeModel, cohort: Cohort, leaving: frozenset[tuple[str, Modality]], noise: NoiseSource
-) -> Outcome:
-    return engine.delete(
-        before, cohort, Revocation(leaving, "audit"), noise=noise, occasion="audit/2", spent=[], salt=before.salt
-    )
+    details = {**report.details, "mechanisms": sorted({world.mechanism for world in worlds})}
+    return replace(report, seconds=seconds, verdict=report.verdict if claimed else "measured", details=details)
 
 
 def _claimed(outcome: Outcome | None) -> float | None:
@@ -237,13 +249,19 @@ def _rows(cohort: Cohort, people: Sequence[str], modality: Modality) -> Cohort:
 
 
 def _scores(model: LatticeModel, cohort: Cohort, people: Sequence[str], modality: Modality) -> Floats:
-    """Minus the mean squared error on each person's rows [S]: with all channels, and with this one alone."""
+    """Minus the mean loss on each person's rows [S]: with all channels, and with this one alone."""
     rows = _rows(cohort, people, modality)
     alone = frozenset({modality})
     looks = [rows, rows.restrict(alone)] if alone in model.heads else [rows]
-    errors_N = [np.square(model.predict(some).outputs_NK - rows.targets).mean(axis=1) for some in looks]
-    error_N = np.mean(errors_N, axis=0)
-    return np.array([-error_N[list(rows.rows_of[person])].mean() for person in people])
+    losses_N = []
+    for some in looks:
+        outputs_NK = model.predict(some).outputs_NK
+        if model.policy.loss == "cross-entropy":
+            losses_N.append(-(log_softmax(outputs_NK, axis=1) * rows.targets).sum(axis=1))
+        else:
+            losses_N.append(np.square(outputs_NK - rows.targets).mean(axis=1))
+    loss_N = np.mean(losses_N, axis=0)
+    return np.array([-loss_N[list(rows.rows_of[person])].mean() for person in people])
 
 
 def _relearnt(
@@ -279,10 +297,14 @@ def _rebuilt(
     people: Sequence[str],
     modality: Modality,
     traits: Mapping[str, Floats] | None,
-) -> tuple[Reconstruction, Reconstruction]:
+) -> tuple[Reconstruction, Reconstruction] | None:
+    """What both networks make up; None where a few people, or rows without other channels, give nothing to go by."""
     # a line's network computes in float64 and keeps its weights; the attacker runs it as it was trained
     one, two = (copy.deepcopy(model.featurizer.backbone).float() for model in (after, never))
-    return (
-        reconstruct(one, cohort, people, modality, traits=traits),
-        reconstruct(two, cohort, people, modality, traits=traits),
-    )
+    try:
+        return (
+            reconstruct(one, cohort, people, modality, traits=traits),
+            reconstruct(two, cohort, people, modality, traits=traits),
+        )
+    except AttackError:
+        return None

@@ -81,9 +81,21 @@ def attack_withdrawal(
                 seed=effort.seed,
                 tell=on_progress,
             )
-        reports += attack_people(model, cohort, mine, line=live.line, effort=effort, only=only, tell=on_progress)
+        with begin_snapshot(system.engine) as connection:
+            spent = spent_on(connection, live.line)
+        reports += attack_people(
+            model,
+            cohort,
+            mine,
+            line=live.line,
+            effort=effort,
+            only=only,
+            entangled=system.settings.entangled,
+            spent=spent,
+            tell=on_progress,
+        )
         if "one-run" in only:
-            reports += attack_private_towers(model, line=live.line, seed=effort.seed, tell=on_progress)
+            reports += attack_private_towers(model, mine, line=live.line, seed=effort.seed, tell=on_progress)
     if not reports:
         raise AttackError(
             "No live line gives these attacks anything to try: there is nothing to attack.",
@@ -93,7 +105,13 @@ def attack_withdrawal(
 
 
 def attack_deletion(
-    before: LatticeModel, cohort: Cohort, revocation: Revocation, outcome: Outcome, *, line: str
+    before: LatticeModel,
+    cohort: Cohort,
+    revocation: Revocation,
+    outcome: Outcome,
+    *,
+    line: str,
+    spent: Sequence[float] = (),
 ) -> tuple[Report, ...]:
     """Attack a deletion that was carried out in memory and is not certified yet.
 
@@ -113,7 +131,14 @@ def attack_deletion(
         )
         if not trains_again(before):
             reports += attack_people(
-                before, cohort, revocation.pairs, line=line, effort=Effort(), only=WITHDRAWAL_ATTACKS, tell=_silent
+                before,
+                cohort,
+                revocation.pairs,
+                line=line,
+                effort=Effort(),
+                only=WITHDRAWAL_ATTACKS,
+                spent=spent,
+                tell=_silent,
             )
     if lost := broken(reports):
         found = "; ".join(f"{report.attack} of {report.target}" for report in lost)

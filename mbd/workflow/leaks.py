@@ -4,7 +4,8 @@ PostgreSQL's own files (old row versions, write-ahead log) lie elsewhere: name t
 backups, to have them searched too. A backup from before a deletion holds the values by nature, and is reported.
 """
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,27 +24,35 @@ from mbd.workflow.live import load_live_model
 from mbd.workflow.system import System
 
 _CHUNK = 1 << 22
-_MOST_ROWS = 200
-"""Of each line so many withdrawn rows are looked for; of more, evenly chosen ones."""
+_MOST = 200
+"""Of each line so many withdrawn channels of single rows are looked for; of more, evenly chosen ones."""
 
 
 def needles_before(system: System, pairs: frozenset[Pair]) -> list[Needle]:
     """Withdrawn values of every live line, before they are withdrawn: channels, and the features made of them.
 
-    Also the digest of the rows that shaped a network which a deletion has to replace: it would confirm a guess.
+    Also the digest of the rows that shaped a network which the deletion has to replace: it would confirm a guess. Not
+    values that a row holds which stays: finding them says nothing.
     """
+    stays = {
+        left.feature(i, modality).tobytes()
+        for _, cohort in live_cohorts(system)
+        for left in [cohort.without(pair for pair in pairs if complaint(cohort, pair) is None)]
+        for i in range(len(left))
+        for modality in left.present(i)
+    }
     values: dict[str, NDArray[np.generic]] = {}
     digests: list[Needle] = []
     for live, cohort in live_cohorts(system):
         mine = frozenset(pair for pair in pairs if complaint(cohort, pair) is None)
         if mine:
             model = load_live_model(system, live)
-            values |= _values(live.line, cohort, model, mine)
+            values |= _values(live.line, cohort, model, mine, stays)
             recipe = Recipe.from_json(model.recipe)
             if recipe.trains_on == "everyone":
-                _, selection = public_rows(cohort)
-                digest = data_digest(training_rows(cohort, recipe.partitions), selection)
-                digests.append(Needle(f"{live.line}, training rows", "the digest in a transcript", digest.encode()))
+                digest, after = (_digest(some, recipe) for some in (cohort, cohort.without(mine)))
+                if digest != after:
+                    digests.append(Needle(f"{live.line}, training rows", "the digest in a transcript", digest.encode()))
     return [*needles_of(values), *digests]
 
 
@@ -98,7 +107,14 @@ def _cell(value: object) -> bytes:
     return (bytes(value) if isinstance(value, bytes | memoryview) else str(value).encode()) + b"\n"
 
 
-def _values(line: str, cohort: Cohort, model: LatticeModel, pairs: frozenset[Pair]) -> dict[str, NDArray[np.generic]]:
+def _digest(cohort: Cohort, recipe: Recipe) -> str:
+    _, selection = public_rows(cohort)
+    return data_digest(training_rows(cohort, recipe.partitions), selection)
+
+
+def _values(
+    line: str, cohort: Cohort, model: LatticeModel, pairs: frozenset[Pair], stays: Collection[bytes]
+) -> dict[str, NDArray[np.generic]]:
     """Each withdrawn channel of each row, and, in lines without a network that goes, its features on the grid."""
     closure = cohort.closure(pairs)
     found: dict[str, NDArray[np.generic]] = {}
@@ -108,8 +124,9 @@ def _values(line: str, cohort: Cohort, model: LatticeModel, pairs: frozenset[Pai
         for modality in cohort.present(i)
         if row.partition is Partition.REVOCABLE
         and ((row.subject, modality) in closure or (EVERYONE, modality) in closure)
+        and cohort.feature(i, modality).tobytes() not in stays
     ]
-    for i, modality in wanted[:: max(1, len(wanted) // _MOST_ROWS)]:
+    for i, modality in wanted[:: max(1, math.ceil(len(wanted) / _MOST))]:
         clip = cohort.rows[i].clip
         found[f"{line}, {clip}, {modality.value}"] = cohort.feature(i, modality)
         phi_D = model.featurizer.features(cohort, [i])[0]

@@ -41,7 +41,7 @@ from mbd.records.requests import Revocation, State
 from mbd.workflow import claim
 from mbd.workflow.attacks import attack_deletion, keep_reports, watch_for_leaks
 from mbd.workflow.claim import Noise, Provenance, Request, Version, batch_digest
-from mbd.workflow.filing import channel_of, complaint, file_revocations, require_possible
+from mbd.workflow.filing import channel_of, complaint, file_revocations, live_cohorts, require_possible
 from mbd.workflow.live import load_version, spent_on
 from mbd.workflow.log import append_envelope, commit_to_noise, evidence, refuse_inconsistent, sign_checkpoint
 from mbd.workflow.registration import register_deletion
@@ -131,20 +131,13 @@ def revoke_batch(
         with begin_snapshot(system.engine) as connection:
             refuse_rollback(system, connection)
         require_possible(system, asked, regime)
-        swept = watch_for_leaks(system, frozenset[Pair]().union(*asked)) if system.settings.attack else None
         on_step("suppressing")
         filed = file_revocations(system, asked, regime, on_step)
         finished = _finish_all(system, on_step)
         for revocation in filed:
             if revocation.id in finished.failures:
                 raise finished.failures[revocation.id]
-        if swept is not None:
-            on_step("searching for what was withdrawn")
-        leaks = tuple(report for report in (swept() if swept else None,) if report)
-        return [
-            [replace(result, reports=(*result.reports, *leaks)) for result in finished.results[revocation.id]]
-            for revocation in filed
-        ]
+        return [finished.results[revocation.id] for revocation in filed]
 
 
 def resume(system: System, *, on_step: OnStep = lambda step: None) -> list[LineResult]:
@@ -167,19 +160,29 @@ def _finish_all(system: System, on_step: OnStep) -> _Finished:
         refuse_rollback(system, connection)
         waiting = requests.unfinished(connection)
         remove_unregistered(system, connection)
+    swept = watch_for_leaks(system, _still_held(system, waiting)) if system.settings.attack else None
     finished = _Finished({}, {})
     try:
         finished.results.update(_carry_out(system, waiting, on_step))
     except Exception as error:  # noqa: BLE001 - whatever it is, it must not stop the next person's request
         if len(waiting) == 1:
             _note_failure(system, finished, waiting[0], error)
-            return finished
-        for revocation in waiting:
+        for revocation in waiting if len(waiting) > 1 else ():
             try:
                 finished.results.update(_carry_out(system, [revocation], on_step))
             except Exception as own:  # noqa: BLE001 - likewise
                 _note_failure(system, finished, revocation, own)
+    if swept is not None and not finished.failures:  # what failed is still there to be found
+        on_step("searching for what was withdrawn")
+        leaks = tuple(report for report in (swept(),) if report)
+        for results in finished.results.values():
+            results[:] = [replace(result, reports=(*result.reports, *leaks)) for result in results]
     return finished
+
+
+def _still_held(system: System, waiting: Sequence[Revocation]) -> frozenset[Pair]:
+    cohorts = [cohort for _, cohort in live_cohorts(system)]
+    return frozenset(pair for cohort in cohorts for each in waiting for pair in _pairs_in(system, cohort, each))
 
 
 def _note_failure(system: System, finished: _Finished, failed: Revocation, error: Exception) -> None:
@@ -283,7 +286,7 @@ def _delete_from(system: System, batch: Sequence[Revocation], live: ModelVersion
     reports: tuple[Report, ...] = ()
     if system.settings.attack:
         on_step("attacking the deletion")
-        reports = attack_deletion(before.model, cohort, Withdrawal(pairs, digest), outcome, line=live.line)
+        reports = attack_deletion(before.model, cohort, Withdrawal(pairs, digest), outcome, line=live.line, spent=spent)
     on_step("writing the new version")
     shutil.rmtree(system.version_folder(live.line, number), ignore_errors=True)
     remaining = cohort.without(pairs)

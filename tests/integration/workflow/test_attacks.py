@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,10 +14,12 @@ from mbd.deletion import downdate
 from mbd.errors import AttackError
 from mbd.records.database import begin_locked
 from mbd.settings import Settings
+from mbd.training.recipe import Recipe
 from mbd.workflow.attacks import attack_withdrawal
 from mbd.workflow.leaks import hits_now, needles_before, sources, sweep_deployment
 from mbd.workflow.revocation import resume, revoke
 from mbd.workflow.system import open_system
+from mbd.workflow.training import train_line
 
 VOICE = Modality.AUDIO
 
@@ -58,6 +61,7 @@ def test_a_broken_claim_means_no_certificate_and_the_channel_stays_suppressed(at
     monkeypatch.setattr(downdate, "_cleared", cleared)
     (result,) = resume(attacked)
     assert result.version == 2
+    assert [report.attack for report in result.reports][-1] == "leaks"
 
 
 def test_a_withdrawal_is_attacked_without_changing_anything(system, people):
@@ -123,4 +127,15 @@ def test_a_copy_anywhere_is_found(withdrawn, cohort, people, where, tmp_path):
 def test_where_no_head_is_released_again_equalities_alone_are_attacked(attacked):
     (result,) = revoke(attacked, {("*", VOICE)})
     assert [report.attack for report in result.reports] == ["exactness", "leaks"]
+    assert {report.verdict for report in result.reports} == {"held"}
+
+
+def test_a_value_that_somebody_else_rightly_holds_is_not_looked_for(tmp_path, cohort, people):
+    mine, other = (next(i for i in cohort.rows_of[p] if VOICE in cohort.present(i)) for p in people[:2])
+    voices = list(cohort.features[VOICE])
+    voices[mine] = voices[other]
+    same = replace(cohort, features={**cohort.features, VOICE: tuple(voices)})
+    with open_system(Settings(home=tmp_path / "home", attack=True), create=True) as system:
+        train_line(system, same, Recipe(epochs=1, options={"width": 4, "property_width": 4}), line="main", seed=0)
+        (result,) = revoke(system, {(people[0], VOICE)})
     assert {report.verdict for report in result.reports} == {"held"}

@@ -285,3 +285,10 @@ def test_the_digest_of_rows_that_shaped_a_network_goes_with_it(open_as, people):
         report = sweep_deployment(system, needles, before=before)
         assert report.verdict == "held"
         assert digest in report.details["forms_before"]
+
+
+def test_the_digest_of_a_network_that_stays_is_not_looked_for(open_as, tester):
+    with open_as("retrain") as system:
+        needles = needles_before(system, frozenset({(tester, AUDIO)}))
+        assert needles
+        assert "the digest in a transcript" not in {needle.form for needle in needles}

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 
 from mbd.attacks.canary import known_noise, make_line
+from mbd.attacks.membership import compare_membership, likelihood_ratio_membership
 from mbd.attacks.own_people import attack_people, attack_private_towers
 from mbd.attacks.suite import Effort, plain_line
 from mbd.attacks.worlds import look_into_worlds, membership_report, relearning_report
 from mbd.cohort.cohort import EVERYONE, Partition, Split
 from mbd.cohort.modality import Modality
 from mbd.cohort.synthetic import Subjects, synthetic_cohort
+from mbd.deletion import engine
+from mbd.deletion.outcome import Revocation
 from mbd.errors import AttackError
 from mbd.lattice.release import ReleasePolicy
 from mbd.training.recipe import Recipe
@@ -83,9 +86,18 @@ def line(recipe):
     return make_line(COHORT, recipe, policy=ReleasePolicy(), noise=known_noise(0), purpose="before")
 
 
-def attacks_on(model, pairs, only=("membership", "relearning", "reconstruction")):
+def attacks_on(model, pairs, only=("membership", "relearning", "reconstruction"), cohort=COHORT, entangled="retrain"):
     return list(
-        attack_people(model, COHORT, frozenset(pairs), line="main", effort=Effort(worlds=4), only=only, tell=unheard)
+        attack_people(
+            model,
+            cohort,
+            frozenset(pairs),
+            line="main",
+            effort=Effort(worlds=4),
+            only=only,
+            entangled=entangled,
+            tell=unheard,
+        )
     )
 
 
@@ -114,8 +126,61 @@ def test_private_towers_are_audited_at_their_own_constants():
         TowerRecipe("audio", width=3, epochs=1), rate=0.5, noise_multiplier=4.0, steps=2, subjects=20, learning_rate=0.1
     )
     model = line(replace(ONE, private=(tower,)))
-    (report,) = attack_private_towers(model, line="main", seed=0, tell=unheard)
+    pairs = frozenset({(PEOPLE[0], VOICE)})
+    (report,) = attack_private_towers(model, pairs, line="main", seed=0, tell=unheard)
     assert (report.attack, report.verdict) == ("one-run", "held")
     assert report.target.startswith("main: tower")
     assert report.claim > 0
-    assert list(attack_private_towers(line(ONE), line="main", seed=0, tell=unheard)) == []
+    text = frozenset({(PEOPLE[0], Modality.TEXT)})
+    assert list(attack_private_towers(model, text, line="main", seed=0, tell=unheard)) == []
+    assert list(attack_private_towers(line(ONE), pairs, line="main", seed=0, tell=unheard)) == []
+
+
+def test_a_way_that_proves_nothing_is_attacked_as_it_is():
+    model = line(replace(ONE, trains_on="everyone"))
+    (report,) = attacks_on(model, [(PEOPLE[0], VOICE)], only=["membership"], entangled="surgical")
+    assert report.verdict == "measured"
+    assert "surgical" in report.details["mechanisms"]
+
+
+def test_a_single_person_is_attacked_by_what_can_be_said_of_one():
+    alone = COHORT.select(
+        [i for i, r in enumerate(COHORT.rows) if r.partition is Partition.PUBLIC or r.subject == PEOPLE[0]]
+    )
+    recipe = replace(ONE, epochs=1)
+    model = make_line(alone, recipe, policy=ReleasePolicy(), noise=known_noise(0), purpose="before")
+    (member, again) = attacks_on(model, [(PEOPLE[0], VOICE)], cohort=alone)
+    assert member.details["worlds"] == 160
+    assert (member.verdict, again.verdict) == ("held", "held")
+
+
+def test_a_line_that_lost_a_channel_is_attacked_as_it_is_now():
+    model = line(ONE)
+    outcome = engine.delete(
+        model,
+        COHORT,
+        Revocation(frozenset({(EVERYONE, VOICE)}), "all"),
+        noise=known_noise(0),
+        occasion="main/2",
+        spent=[],
+        salt=bytes(32),
+    )
+    left = COHORT.without([(EVERYONE, VOICE)])
+    text = [(PEOPLE[0], Modality.TEXT)]
+    (report,) = attacks_on(outcome.model, text, only=["membership"], cohort=left)
+    assert report.verdict == "held"
+
+
+@pytest.mark.parametrize("people", [1, 2, 20])
+def test_chance_alone_breaks_no_claim(people):
+    rng = np.random.default_rng(people)
+    worlds = max(8, -(-160 // people))
+    for _ in range(15):
+        exposed_WS = np.stack([rng.permutation(worlds) < worlds // 2 for _ in range(people)], axis=1)
+        attacked, null = (
+            likelihood_ratio_membership(
+                rng.normal(size=(worlds, people)), exposed_WS, delta=1e-5, seed=0, confidence=0.999
+            )
+            for _ in range(2)
+        )
+        assert compare_membership(attacked, null, claim=0.1, target="t", seed=0).verdict == "held"
