@@ -22,7 +22,7 @@ def test_a_withdrawal_is_attacked_for_people_and_nothing_changes(home, mbd, peop
         "attack", "withdrawal", "--home", home, "--subject", people[0], "--modality", "audio", "--releases", "1000"
     )
     assert done.code == 0
-    assert "All held. 4 attacks, no claim broken." in done.out
+    assert "All held. 6 attacks, no claim broken." in done.out
     assert "Nothing was changed." in done.out
     assert all(len(line) <= 80 for line in done.out.splitlines())
     assert {path: path.read_bytes() for path in (home / "lines").rglob("*") if path.is_file()} == before
@@ -39,4 +39,15 @@ def test_a_deletion_is_attacked_on_request(home, mbd, people):
     done = mbd("revoke", "--home", home, "--subject", people[1], "--modality", "audio", "--attack", "--json")
     assert done.code == 0
     found = [(report["attack"], report["verdict"]) for report in done.json["reports"]]
-    assert found == [("exactness", "held"), *[("distinguishing", "held")] * 4, ("leaks", "held")]
+    names = ["exactness", *["distinguishing"] * 4, "membership", "relearning", "leaks"]
+    assert found == [(name, "held") for name in names]
+
+
+def test_one_attack_on_a_withdrawal_can_be_asked_for(home, mbd, people):
+    asked = ["attack", "withdrawal", "--home", home, "--subject", people[0], "--modality", "audio", "--json"]
+    done = mbd(*asked, "--only", "membership", "--worlds", "4")
+    assert [report["attack"] for report in done.json["reports"]] == ["membership"]
+    assert done.json["reports"][0]["details"]["worlds"] >= 4
+    wrong = mbd(*asked, "--only", "leaks")
+    assert wrong.code == 2
+    assert "there is no attack leaks" in wrong.json["error"]["message"]
