@@ -107,10 +107,9 @@ def _forgetting(worlds: list[dict[str, Any]], name: str, reference: str) -> floa
     mine_WS, theirs_WS = (np.array([world["methods"][one]["scores"] for world in worlds]) for one in (name, reference))
     exposed_WS = np.array([world["member"] for world in worlds])
     people = range(exposed_WS.shape[1])
-    each = [
-        challenge_forgetting(mine_WS[exposed_WS[:, s], s][None], theirs_WS[~exposed_WS[:, s], s][None]) for s in people
-    ]
-    return float(np.mean(each))
+    return challenge_forgetting(
+        [mine_WS[exposed_WS[:, s], s] for s in people], [theirs_WS[~exposed_WS[:, s], s] for s in people]
+    )
 
 
 def peers_table(cohort: str, request: str) -> str:

@@ -7,19 +7,15 @@ deployment: sources and values come in.
 
 import base64
 import hashlib
-import io
 import time
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from mbd.attacks.containers import LARGEST, could_be_container, unpacked
 from mbd.attacks.report import Estimate, Report
 from mbd.errors import AttackError
 
@@ -29,11 +25,6 @@ Source = tuple[str, Iterable[bytes]]
 _PREFIX = 8
 _RUN = 4  # numbers that stand one after the other
 _TEXT_DIGITS = 9  # a shorter number could be anybody's
-_DEEPEST = 2  # containers in containers
-_LARGEST_CONTAINER = 1 << 28  # bytes, packed or unpacked, that are held in memory
-CONTAINERS = (b"\x1f\x8b", b"PK\x03\x04", b"PAR1")
-"""How gzip, zip (so also npz) and Parquet files begin."""
-
 _LEAST_WHOLE = 128  # runs of smaller whole numbers could be anybody's counts
 
 
@@ -155,16 +146,16 @@ def find(sources: Iterable[Source], needles: Sequence[Needle]) -> Searched:
     for name, chunks in sources:
         body, size, carry = bytearray(), 0, b""
         for chunk in chunks:
-            if len(body) < max(map(len, CONTAINERS)) or (body.startswith(CONTAINERS) and size <= _LARGEST_CONTAINER):
+            if could_be_container(body) and size <= LARGEST:  # nothing else is held in memory
                 body += chunk
             window = carry + chunk
             hits += _search(name, window, size - len(carry), prefixes, index, new=len(carry) - longest + 1)
             carry = window[-(longest - 1) :]
             size += len(chunk)
         sizes[name] = size
-        for inner, unpacked in _unpacked(name, bytes(body), 0, unopened):
-            hits += _search(inner, unpacked, 0, prefixes, index, new=0)
-            sizes[inner] = len(unpacked)
+        for inner, content in unpacked(name, bytes(body), unopened):
+            hits += _search(inner, content, 0, prefixes, index, new=0)
+            sizes[inner] = len(content)
     return Searched(list(dict.fromkeys(hits)), sizes, unopened)
 
 
@@ -224,75 +215,3 @@ def _search(
             for needle in index[int(windows[n])]:
                 if body.startswith(needle.pattern, offset) and offset + len(needle.pattern) > max(new, 0):
                     yield Hit(name, needle.value, needle.form, base + offset)
-
-
-def _unpacked(name: str, body: bytes, depth: int, unopened: list[str]) -> Iterator[tuple[str, bytes]]:
-    """What a container holds, and what containers in it hold; the names of those that stay shut are added."""
-    if not body.startswith(CONTAINERS):
-        return
-    try:
-        if len(body) > _LARGEST_CONTAINER:
-            raise _ShutError
-        inner = list(_open(body))
-    except (*_DAMAGED, _ShutError):
-        unopened.append(name)
-        return
-    for part, unpacked in inner:
-        yield f"{name} > {part}", unpacked
-        if depth < _DEEPEST:
-            yield from _unpacked(f"{name} > {part}", unpacked, depth + 1, unopened)
-        elif unpacked.startswith(CONTAINERS):
-            unopened.append(f"{name} > {part}")
-
-
-class _ShutError(Exception):
-    """A container is larger than what is held in memory, or goes on after its end."""
-
-
-# an encrypted zip is a RuntimeError, an unknown method a NotImplementedError
-_DAMAGED = (OSError, EOFError, zlib.error, zipfile.BadZipFile, pa.ArrowException, RuntimeError)
-
-
-def _open(body: bytes) -> Iterator[tuple[str, bytes]]:
-    """The parts of one container.
-
-    Raises:
-        _ShutError: it would be too large.
-    """
-    if body.startswith(CONTAINERS[0]):
-        yield "gzip", _gunzipped(body)
-    elif body.startswith(CONTAINERS[1]):
-        with zipfile.ZipFile(io.BytesIO(body)) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > _LARGEST_CONTAINER:
-                raise _ShutError
-            for entry in archive.namelist():
-                yield entry, archive.read(entry)
-    else:
-        about = pq.read_metadata(io.BytesIO(body))
-        if sum(about.row_group(n).total_byte_size for n in range(about.num_row_groups)) > _LARGEST_CONTAINER:
-            raise _ShutError
-        table = pq.read_table(io.BytesIO(body))
-        for column in table.column_names:
-            yield column, _column_bytes(table.column(column))
-
-
-def _gunzipped(body: bytes) -> bytes:
-    """All members of a gzip file."""
-    found = bytearray()
-    while body:
-        member = zlib.decompressobj(wbits=31)
-        found += member.decompress(body, _LARGEST_CONTAINER - len(found) + 1)
-        if len(found) > _LARGEST_CONTAINER:
-            raise _ShutError
-        if not member.eof:
-            raise EOFError
-        body = member.unused_data.lstrip(b"\0")
-    return bytes(found)
-
-
-def _column_bytes(column: pa.ChunkedArray) -> bytes:
-    """A column's buffers one after the other: decoded, not compressed."""
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    buffers = [buffer.to_pybytes() for chunk in column.chunks for buffer in chunk.buffers() if buffer is not None]
-    return b"\n".join(buffers)

@@ -10,8 +10,7 @@ from functools import partial
 
 from mbd.attacks.canary import known_noise, make_line
 from mbd.attacks.one_run import CANARIES, at_canary_scale, audit_private_training
-from mbd.attacks.report import Report
-from mbd.attacks.suite import Effort, OnProgress
+from mbd.attacks.report import Effort, OnProgress, Report
 from mbd.attacks.worlds import MakeLine, look_into_worlds, membership_report, reconstruction_report, relearning_report
 from mbd.backbones.mbd import MissingByDesign
 from mbd.cohort.cohort import EVERYONE, Cohort, Pair, Partition, Split
@@ -129,11 +128,11 @@ def _maker(model: LatticeModel) -> MakeLine:
         recipe = Recipe.from_json(model.recipe)
         return make_line(cohort, recipe, policy=model.policy, noise=noise, purpose=purpose, seed=seed)
 
-    return anew if trains_again(model) else around
+    return anew if worlds_train(model) else around
 
 
-def trains_again(model: LatticeModel) -> bool:
-    """Whether revocable rows shape a network of the line."""
+def worlds_train(model: LatticeModel) -> bool:
+    """Whether worlds of the line have to train networks, since revocable rows shape them."""
     return Recipe.from_json(model.recipe).sees_revocable
 
 

@@ -1,8 +1,27 @@
-"""What every attack returns: what it tried, what it found and how sure it is. It attacks nothing itself."""
+"""What every attack is given, and what it returns: what it tried, what it found, how sure it is. It attacks nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
+
+OnProgress = Callable[[float, str], None]
+"""Told the finished fraction, and what comes next in a few words."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How hard to try.
+
+    Attributes:
+        releases: of each arm of a distinguishing audit.
+        worlds: of attacks that compare models of several worlds.
+        seed: of everything random.
+    """
+
+    releases: int = 20_000
+    worlds: int = 8
+    seed: int = 0
+
 
 Verdict = Literal["held", "broken", "measured"]
 """Whether a claim held, was broken, or whether there was no claim to break: then numbers alone are given."""

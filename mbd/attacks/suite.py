@@ -5,7 +5,7 @@ deployment: the leak sweep, which needs one, is added by the workflow.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from mbd.attacks.distinguishing import HISTORIES, History, audit_release, deleti
 from mbd.attacks.exactness import audit_exactness
 from mbd.attacks.noisy_start import audit_noisy_fine_tuning
 from mbd.attacks.one_run import CANARIES, at_canary_scale, audit_private_training
-from mbd.attacks.report import Estimate, Report
+from mbd.attacks.report import Effort, Estimate, OnProgress, Report
 from mbd.attacks.worlds import DELTA, look_into_worlds, membership_report, reconstruction_report, relearning_report
 from mbd.cohort.cohort import Cohort, Partition, Split
 from mbd.cohort.modality import Modality, pattern_name
@@ -32,25 +32,6 @@ from mbd.training.recipe import Recipe
 from mbd.training.tower_recipe import PrivateRecipe, ShardedRecipe, TowerRecipe
 
 FloatArray = NDArray[np.float64]
-
-OnProgress = Callable[[float, str], None]
-"""Told the finished fraction, and what comes next in a few words."""
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How hard to try.
-
-    Attributes:
-        releases: of each arm of a distinguishing audit.
-        worlds: of attacks that compare models of several worlds.
-        seed: of everything random.
-    """
-
-    releases: int = 20_000
-    worlds: int = 8
-    seed: int = 0
-
 
 Attack = Callable[[Effort, OnProgress], list[Report]]
 

@@ -10,7 +10,7 @@ Legend: W worlds, S people, N rows, D coordinates, K outputs.
 
 import copy
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -28,7 +28,7 @@ from mbd.attacks.membership import (
 )
 from mbd.attacks.reconstruction import Reconstruction, compare_reconstructions, reconstruct
 from mbd.attacks.relearning import compare_relearning, head_loss, relearn_head
-from mbd.attacks.report import Estimate, Report
+from mbd.attacks.report import Estimate, OnProgress, Report
 from mbd.cohort.cohort import Cohort, Partition, Split
 from mbd.cohort.modality import Modality, pattern_name
 from mbd.deletion import engine
@@ -90,7 +90,7 @@ def look_into_worlds(
     traits: Mapping[str, Floats] | None = None,
     entangled: EntangledMechanism = "retrain",
     spent: Sequence[float] = (),
-    on_progress: Callable[[float, str], None],
+    on_progress: OnProgress,
 ) -> list[World]:
     """Make, delete and look, world by world. Each person is exposed in half of the worlds, drawn for each alone.
 
@@ -189,7 +189,7 @@ def membership_report(worlds: Sequence[World], *, target: str, seed: int, confid
     )
     claims = [world.epsilon for world in worlds]
     claim = None if None in claims else max(epsilon for epsilon in claims if epsilon is not None)
-    report = _told(worlds, compare_membership(attacked, null, claim=claim, target=target, seed=seed), started)
+    report = _of_worlds(worlds, compare_membership(attacked, null, claim=claim, target=target, seed=seed), started)
     people = range(exposed_WS.shape[1])
     unlearned, retrained = ([s_WS[exposed_WS[:, n], n] for n in people] for s_WS in (after_WS, never_WS))
     others = [never_WS[~exposed_WS[:, n], n] for n in people]
@@ -212,7 +212,7 @@ def relearning_report(worlds: Sequence[World], *, target: str, seed: int, confid
     pairs = [world.steps for world in worlds if world.steps is not None]
     after, never = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     report = compare_relearning(after, never, target=target, seed=seed, confidence=confidence)
-    return _told(worlds, report, started)
+    return _of_worlds(worlds, report, started)
 
 
 def reconstruction_report(worlds: Sequence[World], *, target: str, seed: int, confidence: float) -> Report:
@@ -225,10 +225,10 @@ def reconstruction_report(worlds: Sequence[World], *, target: str, seed: int, co
     pairs = [world.rebuilt for world in worlds if world.rebuilt is not None]
     after, never = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     report = compare_reconstructions(after, never, target=target, seed=seed, confidence=confidence)
-    return _told(worlds, report, started)
+    return _of_worlds(worlds, report, started)
 
 
-def _told(worlds: Sequence[World], report: Report, started: float) -> Report:
+def _of_worlds(worlds: Sequence[World], report: Report, started: float) -> Report:
     """The report with the worlds' time, and without a verdict where a deletion claimed nothing that could be broken."""
     seconds = sum(world.seconds for world in worlds) + time.process_time() - started
     claimed = all(world.epsilon is not None for world in worlds)

@@ -37,7 +37,7 @@ def canaries(
 
     check_attacks(only or [], CANARY_ATTACKS)
     with command(as_json) as out:
-        from mbd.attacks.suite import Effort
+        from mbd.attacks.report import Effort
 
         effort = Effort(releases=releases, worlds=worlds, seed=seed)
         reports: list[Report] = []
@@ -74,7 +74,7 @@ def withdrawal(
     check_attacks(only or [], WITHDRAWAL_ATTACKS)
     check_scope(subject or [], modality or [], everyone=everyone)
     with command(as_json) as out:
-        from mbd.attacks.suite import Effort
+        from mbd.attacks.report import Effort
         from mbd.cohort.cohort import EVERYONE
         from mbd.workflow import filing
         from mbd.workflow.attacks import attack_withdrawal

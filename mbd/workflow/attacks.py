@@ -10,12 +10,12 @@ from typing import get_args
 from mbd.attacks.canary import known_noise
 from mbd.attacks.distinguishing import HISTORIES, audit_release, deletion_arms, loud
 from mbd.attacks.exactness import audit_outcome
-from mbd.attacks.own_people import attack_people, attack_private_towers, trains_again
-from mbd.attacks.report import Report, broken
-from mbd.attacks.suite import Effort, OnProgress
+from mbd.attacks.own_people import attack_people, attack_private_towers, worlds_train
+from mbd.attacks.report import Effort, OnProgress, Report, broken
 from mbd.cohort.cohort import Cohort, Pair
 from mbd.cohort.modality import pattern_name
 from mbd.deletion import engine
+from mbd.deletion.engine import Plan
 from mbd.deletion.outcome import EntangledMechanism, Outcome, Revocation
 from mbd.durable import write_durably
 from mbd.errors import AttackError
@@ -23,7 +23,6 @@ from mbd.hashing import canonical_json
 from mbd.lattice.model import LatticeModel
 from mbd.lattice.release import ReleasePolicy
 from mbd.records.database import begin_snapshot
-from mbd.records.models import ModelVersion
 from mbd.workflow.filing import complaint, live_cohorts, require_possible
 from mbd.workflow.leaks import hits_now, needles_before, sweep_deployment
 from mbd.workflow.live import load_live_model, spent_on
@@ -66,11 +65,14 @@ def attack_withdrawal(
     reports: list[Report] = []
     for live, cohort in live_cohorts(system):
         mine = frozenset(pair for pair in pairs if complaint(cohort, pair) is None)
-        model = load_live_model(system, live)
-        revocation = Revocation(mine, "attack")
         if not mine:
             continue
-        if "distinguishing" in only and _releases_heads(system, live, model, cohort, revocation):
+        model = load_live_model(system, live)
+        revocation = Revocation(mine, "attack")
+        with begin_snapshot(system.engine) as connection:
+            spent = spent_on(connection, live.line)
+        plan = engine.plan(model, cohort, revocation, spent=spent, entangled=system.settings.entangled)
+        if "distinguishing" in only and _releases_heads(plan):
             reports += _audits(
                 model,
                 cohort,
@@ -81,8 +83,6 @@ def attack_withdrawal(
                 seed=effort.seed,
                 tell=on_progress,
             )
-        with begin_snapshot(system.engine) as connection:
-            spent = spent_on(connection, live.line)
         reports += attack_people(
             model,
             cohort,
@@ -129,7 +129,7 @@ def attack_deletion(
         reports += _audits(
             before, cohort, revocation, loud(before.policy), line=line, releases=_RELEASES, seed=0, tell=_silent
         )
-        if not trains_again(before):
+        if not worlds_train(before):
             reports += attack_people(
                 before,
                 cohort,
@@ -188,13 +188,8 @@ def _audits(
         yield audit_release(arms, heads, noise=noise, releases=releases, target=target)
 
 
-def _releases_heads(
-    system: System, live: ModelVersion, model: LatticeModel, cohort: Cohort, revocation: Revocation
-) -> bool:
+def _releases_heads(plan: Plan) -> bool:
     """Whether the deletion would release a head again and keep the network: what the distinguishing audit knows."""
-    with begin_snapshot(system.engine) as connection:
-        spent = spent_on(connection, live.line)
-    plan = engine.plan(model, cohort, revocation, spent=spent, entangled=system.settings.entangled)
     return plan.mechanism not in get_args(EntangledMechanism) and any(s.action == "released again" for s in plan.steps)
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from mbd.attacks.canary import canary, small
-from mbd.attacks.report import Report
-from mbd.attacks.suite import ATTACKS, Attack, Effort, OnProgress
+from mbd.attacks.report import Effort, OnProgress, Report
+from mbd.attacks.suite import ATTACKS, Attack
 from mbd.settings import Settings
 from mbd.training.recipe import Recipe
 from mbd.training.tower_recipe import ShardedRecipe, TowerRecipe

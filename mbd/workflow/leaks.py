@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import MetaData, select
 
-from mbd.attacks.leaks import CONTAINERS, Hit, Needle, Source, find, needles_of, sweep
+from mbd.attacks.containers import could_be_container
+from mbd.attacks.leaks import Hit, Needle, Source, find, needles_of, sweep
 from mbd.attacks.report import Report
 from mbd.cohort.cohort import EVERYONE, Cohort, Pair, Partition
 from mbd.lattice.model import LatticeModel
@@ -90,7 +91,7 @@ def sources(system: System, *, also: Iterable[Path] = ()) -> Iterator[Source]:
             cells = [_cell(value) for row in rows for value in row]
             yield f"table {table.name}", cells
             for number, cell in enumerate(cells):
-                if cell.startswith(CONTAINERS):
+                if could_be_container(cell):
                     yield f"table {table.name}, cell {number}", [cell.removesuffix(b"\n")]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from mbd.attacks.suite import Effort
+from mbd.attacks.report import Effort
 from mbd.cohort.modality import Modality
 from mbd.deletion import downdate
 from mbd.errors import AttackError

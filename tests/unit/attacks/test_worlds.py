@@ -8,7 +8,8 @@ import pytest
 from mbd.attacks.canary import known_noise, make_line
 from mbd.attacks.membership import compare_membership, likelihood_ratio_membership
 from mbd.attacks.own_people import attack_people, attack_private_towers
-from mbd.attacks.suite import Effort, plain_line
+from mbd.attacks.report import Effort
+from mbd.attacks.suite import plain_line
 from mbd.attacks.worlds import look_into_worlds, membership_report, relearning_report
 from mbd.cohort.cohort import EVERYONE, Partition, Split
 from mbd.cohort.modality import Modality
