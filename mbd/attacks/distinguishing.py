@@ -126,6 +126,7 @@ def audit_release(
     noise: NoiseSource,
     releases: int,
     target: str,
+    seed: int = 0,
     confidence: float = CONFIDENCE,
     on_progress: Callable[[float], None] = lambda done: None,
 ) -> Report:
@@ -138,6 +139,7 @@ def audit_release(
         releases: of each arm, at least 1,000. A quarter teaches the adversary the scales, a quarter the threshold, and
             the rest is judged.
         target: what is attacked, for people.
+        seed: what noise and histories were made from, for the report.
         confidence: of the bound.
         on_progress: told the finished fraction.
 
@@ -192,7 +194,7 @@ def audit_release(
         ),
         claim=claim,
         trials=2 * releases,
-        seed=0,
+        seed=seed,
         seconds=time.process_time() - started,
         details={
             "heads": [pattern_name(p) for p in patterns],

@@ -69,6 +69,7 @@ def distinguishing(effort: Effort, on_progress: OnProgress) -> list[Report]:
                     noise=noise,
                     releases=effort.releases,
                     target=target,
+                    seed=effort.seed,
                     on_progress=_part(on_progress, share, 0.5 / len(runs), target),
                 )
             )

@@ -185,7 +185,7 @@ def _audits(
         heads = tuple(arms.unlearned.solved)
         target = f"{line}: {'+'.join(map(pattern_name, heads))}, {history}"
         tell(done / len(histories), target)
-        yield audit_release(arms, heads, noise=noise, releases=releases, target=target)
+        yield audit_release(arms, heads, noise=noise, releases=releases, target=target, seed=seed)
 
 
 def _releases_heads(plan: Plan) -> bool:

@@ -65,10 +65,11 @@ def test_a_broken_claim_means_no_certificate_and_the_channel_stays_suppressed(at
 
 
 def test_a_withdrawal_is_attacked_without_changing_anything(system, people):
-    effort = Effort(releases=1000, worlds=4)
+    effort = Effort(releases=1000, worlds=4, seed=3)
     reports = attack_withdrawal(system, frozenset({(people[0], VOICE)}), effort=effort, on_progress=unheard)
     assert {report.verdict for report in reports} == {"held"}
     assert [report.attack for report in reports] == [*["distinguishing"] * 4, "membership", "relearning"]
+    assert {report.seed for report in reports} == {3}
     assert reports[0].claim < 0.1
     assert system.live("main").version == 1
     with pytest.raises(AttackError, match="nothing to attack"):
