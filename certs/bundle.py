@@ -124,7 +124,7 @@ def build(
     Args:
         envelope: as `certs.dsse.sign` returns it.
         key: the key that signed it.
-        log_id: `certs.checkpoint.NoteKey.log_id`, 32 bytes.
+        log_id: `certs.note.NoteKey.log_id`, 32 bytes.
         index: the leaf's position in the log.
         tree_size: the checkpoint's size.
         path: the audit path at ``tree_size``.

@@ -1,73 +1,27 @@
-"""Signed tree heads: C2SP tlog-checkpoint inside a C2SP signed-note with Ed25519 signatures (type 0x01).
+"""Signed tree heads: C2SP tlog-checkpoint in a signed note, under the log's signature and cosigners'.
 
-A checkpoint says "the log of this origin had this root at this size". It knows neither leaves nor proofs.
+A checkpoint says "the log of this origin had this root at this size". A cosigner (a witness) says with it "and at this
+time it was the largest that I have seen, consistent with all before". It knows neither leaves nor proofs.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
+from datetime import datetime
 from typing import Never
 
+from certs import note as notes
 from certs.encoding import decode_base64, decode_decimal, encode_base64
 from certs.errors import CertificateError, Code
 from certs.keys import Algorithm, PublicKey, Signer
 from certs.merkle import HASH_BYTES
+from certs.note import NoteKey, SignatureLine, SignatureType
 
-MAX_NOTE_CHARACTERS = 1 << 17
-_ED25519 = b"\x01"
-_KEY_NAME = re.compile(r"[^\s+]+")
-_SIGNATURE_LINE = re.compile(r"— ([^\s+]+) ([A-Za-z0-9+/=]+)")
+_TIME_BYTES = 8
 _REMEDY = "ask the log for its checkpoint as it was signed"
-
-
-@dataclass(frozen=True)
-class NoteKey:
-    """A log's public key under its name, as signed notes know it.
-
-    Attributes:
-        name: the key's name, for a log its origin.
-        key: an Ed25519 key.
-    """
-
-    name: str
-    key: PublicKey
-
-    def __post_init__(self) -> None:
-        if not _KEY_NAME.fullmatch(self.name):
-            _refuse(Code.KEY_INVALID, f"{self.name!r} cannot name a key: it is empty or has a space or a plus.")
-        if self.key.algorithm is not Algorithm.ED25519:
-            _refuse(Code.KEY_INVALID, "A log signs with Ed25519.")
-
-    @property
-    def log_id(self) -> bytes:
-        """SHA-256(name || 0x0A || 0x01 || key), 32 bytes; its first four are the note's key id."""
-        return sha256(self.name.encode() + b"\n" + _ED25519 + self.key.ed25519_bytes).digest()
-
-    @property
-    def vkey(self) -> str:
-        """The text form ``name+hash+base64(0x01 || key)`` that C2SP tools read."""
-        return f"{self.name}+{self.log_id[:4].hex()}+{encode_base64(_ED25519 + self.key.ed25519_bytes)}"
-
-    @classmethod
-    def from_vkey(cls, vkey: str) -> "NoteKey":
-        """The inverse of `vkey`.
-
-        Raises:
-            CertificateError: ``key-invalid``.
-        """
-        name, _, rest = vkey.partition("+")
-        hash_hex, _, encoded = rest.partition("+")
-        try:
-            typed = decode_base64(encoded)
-        except ValueError:
-            _refuse(Code.KEY_INVALID, "The verifier key is not of the form name+hash+base64.")
-        if typed[:1] != _ED25519:
-            _refuse(Code.KEY_INVALID, "The verifier key is not an Ed25519 key.")
-        note_key = cls(name, PublicKey.from_ed25519(typed[1:]))
-        if note_key.log_id[:4].hex() != hash_hex:
-            _refuse(Code.KEY_INVALID, "The verifier key's hash does not fit its name and key.")
-        return note_key
+_COSIGNATURE = {
+    Algorithm.ED25519: SignatureType.COSIGNATURE_ED25519,
+    Algorithm.ML_DSA_44: SignatureType.COSIGNATURE_ML_DSA_44,
+}
 
 
 @dataclass(frozen=True)
@@ -88,18 +42,38 @@ class Checkpoint:
 
     @property
     def text(self) -> str:
-        """The note's text, which is what is signed."""
+        """The note's text."""
         return "\n".join([self.origin, str(self.size), encode_base64(self.root), *self.extensions]) + "\n"
 
 
-def sign(checkpoint: Checkpoint, signers: Sequence[tuple[str, Signer]]) -> str:
-    """The signed note: the text, an empty line, and one signature line for each (key name, Ed25519 signer)."""
-    lines = []
-    for name, signer in signers:
-        key = NoteKey(name, PublicKey.from_spki(signer.public_key))
-        signature = signer.sign(checkpoint.text.encode())
-        lines.append(f"— {name} {encode_base64(key.log_id[:4] + signature)}\n")
-    return checkpoint.text + "\n" + "".join(lines)
+def sign(checkpoint: Checkpoint, signers: Sequence[Signer], *, at: datetime) -> str:
+    """The note that a log signs under its origin: Ed25519 lines over the text, ML-DSA-44 lines as a cosigner's."""
+    return notes.join(
+        checkpoint.text,
+        (
+            _sign_as_log(checkpoint, signer)
+            if signer.algorithm is Algorithm.ED25519
+            else cosign(checkpoint, checkpoint.origin, signer, at=at)
+            for signer in signers
+        ),
+    )
+
+
+def cosign(checkpoint: Checkpoint, name: str, signer: Signer, *, at: datetime) -> SignatureLine:
+    """A cosigner's line: C2SP tlog-cosignature, of the kind that the signer's algorithm has.
+
+    Raises:
+        CertificateError: ``key-invalid`` for an algorithm that cannot cosign.
+    """
+    kind = _COSIGNATURE.get(signer.algorithm)
+    if kind is None:
+        raise CertificateError(
+            Code.KEY_INVALID, f"{signer.algorithm} cannot cosign.", remedy="use an Ed25519 or ML-DSA-44 key"
+        )
+    key = NoteKey(name, PublicKey.from_spki(signer.public_key), kind)
+    time = int(at.timestamp())
+    signature = signer.sign(_cosigned_message(key, checkpoint, time))
+    return SignatureLine(name, key.key_id, time.to_bytes(_TIME_BYTES) + signature)
 
 
 def parse(note: str) -> Checkpoint:
@@ -108,54 +82,78 @@ def parse(note: str) -> Checkpoint:
     Raises:
         CertificateError: ``checkpoint-malformed``.
     """
-    return _parse_text(_split(note)[0])
+    return _parse_text(notes.split(note)[0])
 
 
 def verify(note: str, keys: Sequence[NoteKey]) -> tuple[Checkpoint, tuple[NoteKey, ...]]:
-    """The checkpoint and those of the keys that signed it, at least one.
+    """The checkpoint and those of the keys that signed it, the log's among them.
 
-    Lines of unknown keys are ignored (rotation, witnesses); a known key's wrong signature spoils the whole note.
+    Lines of unknown keys are ignored (rotation, witnesses); a known key's wrong signature spoils the whole note. The
+    log signed when a key did whose name is the origin.
 
     Raises:
         CertificateError: ``checkpoint-malformed``, ``checkpoint-signature-invalid`` or ``checkpoint-origin-mismatch``
-            (signed by a key whose name is not the origin).
+            (signed by the key of another log).
     """
-    text, signatures = _split(note)
+    text, lines = notes.split(note)
     checkpoint = _parse_text(text)
-    signed_by = []
-    for name, typed in signatures:
-        for key in keys:
-            if key.name != name or key.log_id[:4] != typed[:4]:
-                continue
-            if not key.key.verifies(typed[4:], text.encode()):
-                _refuse(Code.CHECKPOINT_SIGNATURE_INVALID, f"The checkpoint's signature by {name} is wrong.")
-            signed_by.append(key)
+    signed_by = cosigners(checkpoint, lines, keys)
     if not signed_by:
         _refuse(Code.CHECKPOINT_SIGNATURE_INVALID, "No known key signed the checkpoint.")
-    if any(key.name != checkpoint.origin for key in signed_by):
+    if any(key.name != checkpoint.origin and key.type is SignatureType.LOG for key in signed_by):
         _refuse(Code.CHECKPOINT_ORIGIN_MISMATCH, f"The checkpoint is of {checkpoint.origin}, signed by another log.")
-    return checkpoint, tuple(signed_by)
+    if all(key.name != checkpoint.origin for key in signed_by):
+        _refuse(Code.CHECKPOINT_SIGNATURE_INVALID, "Witnesses signed the checkpoint, and the log itself did not.")
+    return checkpoint, signed_by
 
 
-def _split(note: str) -> tuple[str, list[tuple[str, bytes]]]:
-    """The text, and (key name, key id and signature) of each signature line."""
-    if len(note) > MAX_NOTE_CHARACTERS or not note.endswith("\n"):
-        _refuse(Code.CHECKPOINT_MALFORMED, "The checkpoint is too long or its last line is not complete.")
-    if any(ord(character) < 0x20 and character != "\n" for character in note):
-        _refuse(Code.CHECKPOINT_MALFORMED, "The checkpoint holds a control character.")
-    text, separator, block = note.rpartition("\n\n")
-    if not separator or not block:
-        _refuse(Code.CHECKPOINT_MALFORMED, "The checkpoint has no signatures.")
-    signatures = []
-    for line in block[:-1].split("\n"):
-        match = _SIGNATURE_LINE.fullmatch(line)
-        if not match:
-            _refuse(Code.CHECKPOINT_MALFORMED, "A signature line of the checkpoint is malformed.")
-        typed = _decode(match[2])
-        if len(typed) < 5:
-            _refuse(Code.CHECKPOINT_MALFORMED, "A signature of the checkpoint is too short.")
-        signatures.append((match[1], typed))
-    return text + "\n", signatures
+def cosigners(checkpoint: Checkpoint, lines: Sequence[SignatureLine], keys: Sequence[NoteKey]) -> tuple[NoteKey, ...]:
+    """Those of the keys, each once, that have a line here, whose every line is right.
+
+    Raises:
+        CertificateError: ``checkpoint-signature-invalid``: a known key's line is wrong.
+    """
+    signed_by: dict[NoteKey, None] = {}
+    for line in lines:
+        for key in keys:
+            if not line.is_of(key):
+                continue
+            if not _verifies(key, checkpoint, line.signature):
+                _refuse(Code.CHECKPOINT_SIGNATURE_INVALID, f"The checkpoint's signature by {line.name} is wrong.")
+            signed_by[key] = None
+    return tuple(signed_by)
+
+
+def _sign_as_log(checkpoint: Checkpoint, signer: Signer) -> SignatureLine:
+    key = NoteKey(checkpoint.origin, PublicKey.from_spki(signer.public_key))
+    return SignatureLine(key.name, key.key_id, signer.sign(checkpoint.text.encode()))
+
+
+def _verifies(key: NoteKey, checkpoint: Checkpoint, signed: bytes) -> bool:
+    if key.type is SignatureType.LOG:
+        return key.key.verifies(signed, checkpoint.text.encode())
+    time, signature = int.from_bytes(signed[:_TIME_BYTES]), signed[_TIME_BYTES:]
+    return time < 1 << 63 and key.key.verifies(signature, _cosigned_message(key, checkpoint, time))
+
+
+def _cosigned_message(key: NoteKey, checkpoint: Checkpoint, time: int) -> bytes:
+    """What a cosigner signs (C2SP tlog-cosignature): lines of text for Ed25519, a structure for ML-DSA-44."""
+    if key.type is SignatureType.COSIGNATURE_ED25519:
+        return f"cosignature/v1\ntime {time}\n{checkpoint.text}".encode()
+    name, origin = key.name.encode(), checkpoint.origin.encode()
+    if max(len(name), len(origin)) > 255:
+        _refuse(Code.CHECKPOINT_MALFORMED, "The name of a cosigner or of the log has more than 255 bytes.")
+    return b"".join(
+        (
+            b"subtree/v1\n\0",
+            len(name).to_bytes(1) + name,
+            time.to_bytes(_TIME_BYTES),
+            len(origin).to_bytes(1) + origin,
+            bytes(_TIME_BYTES),  # the tree from its first leaf
+            checkpoint.size.to_bytes(_TIME_BYTES),
+            checkpoint.root,
+        )
+    )
 
 
 def _parse_text(text: str) -> Checkpoint:
@@ -166,17 +164,13 @@ def _parse_text(text: str) -> Checkpoint:
         size = decode_decimal(lines[1])
     except ValueError:
         _refuse(Code.CHECKPOINT_MALFORMED, "The checkpoint's size is not a plain decimal number.")
-    root = _decode(lines[2])
+    try:
+        root = decode_base64(lines[2])
+    except ValueError:
+        _refuse(Code.CHECKPOINT_MALFORMED, "The checkpoint's root is not base64.")
     if len(root) != HASH_BYTES:
         _refuse(Code.CHECKPOINT_MALFORMED, "The checkpoint's root does not have 32 bytes.")
     return Checkpoint(origin=lines[0], size=size, root=root, extensions=tuple(lines[3:]))
-
-
-def _decode(text: str) -> bytes:
-    try:
-        return decode_base64(text)
-    except ValueError:
-        _refuse(Code.CHECKPOINT_MALFORMED, "The checkpoint holds something that is not base64.")
 
 
 def _refuse(code: Code, message: str) -> Never:

@@ -1,8 +1,8 @@
 """Keys: public keys that may be trusted, and signers that make signatures.
 
-Two algorithms and no more: ECDSA P-256 with SHA-256 (DER signatures) and Ed25519. An algorithm always comes from the
-key, never from a signed document. It knows neither what is signed nor where private
-keys are kept.
+Three algorithms and no more: ECDSA P-256 with SHA-256 (DER signatures), Ed25519, and ML-DSA-44 (FIPS 204, pure, with an
+empty context) for checkpoints alone. An algorithm always comes from the key, never from a signed document. It knows
+neither what is signed nor where private keys are kept.
 """
 
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 )
 from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as generate_ec_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey, MLDSA44PublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -33,6 +34,7 @@ from certs.errors import CertificateError, Code
 _FIELD = 2**255 - 19
 _EDWARDS_D = -121665 * pow(121666, -1, _FIELD) % _FIELD
 _ORDER_8 = int.from_bytes(bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little")
+_ML_DSA_44_BYTES = 1312
 _SMALL_ORDER_Y = frozenset({0, 1, _FIELD - 1, _ORDER_8, _FIELD - _ORDER_8})
 
 
@@ -41,6 +43,7 @@ class Algorithm(StrEnum):
 
     ECDSA_P256 = "PKIX_ECDSA_P256_SHA_256"
     ED25519 = "PKIX_ED25519"
+    ML_DSA_44 = "ML_DSA_44"
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class PublicKey:
 
     @classmethod
     def from_spki(cls, spki: bytes) -> "PublicKey":
-        """A P-256 or Ed25519 key from its DER SubjectPublicKeyInfo.
+        """A P-256, Ed25519 or ML-DSA-44 key from its DER SubjectPublicKeyInfo.
 
         Raises:
             CertificateError: ``key-invalid`` for another kind of key, another encoding of it, or a weak point.
@@ -73,7 +76,9 @@ class PublicKey:
         if isinstance(key, Ed25519PublicKey):
             check_ed25519_point(key.public_bytes_raw())
             return cls(spki, Algorithm.ED25519)
-        raise _invalid_key("The key is neither ECDSA P-256 nor Ed25519.")
+        if isinstance(key, MLDSA44PublicKey):
+            return cls(spki, Algorithm.ML_DSA_44)
+        raise _invalid_key("The key is neither ECDSA P-256 nor Ed25519 nor ML-DSA-44.")
 
     @classmethod
     def from_pem(cls, pem: bytes) -> "PublicKey":
@@ -89,15 +94,20 @@ class PublicKey:
         return cls.from_spki(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
     @classmethod
-    def from_ed25519(cls, raw: bytes) -> "PublicKey":
-        """An Ed25519 key from its 32 bytes (RFC 8032 section 5.1.5).
+    def from_raw(cls, algorithm: Algorithm, raw: bytes) -> "PublicKey":
+        """An Ed25519 key from its 32 bytes (RFC 8032 section 5.1.5), or an ML-DSA-44 key from its 1312 (FIPS 204).
 
         Raises:
             CertificateError: ``key-invalid``.
         """
-        check_ed25519_point(raw)
-        key = Ed25519PublicKey.from_public_bytes(raw)
-        return cls(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo), Algorithm.ED25519)
+        if algorithm is Algorithm.ED25519:
+            check_ed25519_point(raw)
+            key: Ed25519PublicKey | MLDSA44PublicKey = Ed25519PublicKey.from_public_bytes(raw)
+        elif algorithm is Algorithm.ML_DSA_44 and len(raw) == _ML_DSA_44_BYTES:
+            key = MLDSA44PublicKey.from_public_bytes(raw)
+        else:
+            raise _invalid_key(f"These are not the bytes of a key for {algorithm}.")
+        return cls(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo), algorithm)
 
     @property
     def key_id(self) -> str:
@@ -115,18 +125,18 @@ class PublicKey:
         return load_der_public_key(self.spki).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
     @property
-    def ed25519_bytes(self) -> bytes:
-        """The 32 bytes of an Ed25519 key."""
+    def raw(self) -> bytes:
+        """The 32 bytes of an Ed25519 key, the 1312 of an ML-DSA-44 key."""
         key = load_der_public_key(self.spki)
-        if not isinstance(key, Ed25519PublicKey):
-            raise _invalid_key("The key is not an Ed25519 key.")
+        if not isinstance(key, Ed25519PublicKey | MLDSA44PublicKey):
+            raise _invalid_key("An ECDSA key has no raw form here.")
         return key.public_bytes_raw()
 
     def verifies(self, signature: bytes, message: bytes) -> bool:
         """Whether the signature is this key's over the message. ECDSA signatures are DER (RFC 3279)."""
         key = load_der_public_key(self.spki)
         try:
-            if isinstance(key, Ed25519PublicKey):
+            if isinstance(key, Ed25519PublicKey | MLDSA44PublicKey):
                 key.verify(signature, message)
             elif isinstance(key, EllipticCurvePublicKey):
                 key.verify(signature, message, ECDSA(SHA256()))
@@ -143,7 +153,7 @@ class Signer(Protocol):
     """
 
     def sign(self, message: bytes) -> bytes:
-        """The signature: DER for ECDSA, 64 bytes for Ed25519."""
+        """The signature: DER for ECDSA, 64 bytes for Ed25519, 2420 for ML-DSA-44."""
 
     @property
     def public_key(self) -> bytes:
@@ -201,6 +211,34 @@ class Ed25519Signer:
 
     def sign(self, message: bytes) -> bytes:
         """A signature of 64 bytes over the message."""
+        return self.private_key.sign(message)
+
+    @property
+    def public_key(self) -> bytes:
+        """DER SubjectPublicKeyInfo."""
+        return self.private_key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+    @property
+    def key_id(self) -> str:
+        """SHA-256 of ``public_key``, in hex."""
+        return sha256(self.public_key).hexdigest()
+
+
+@dataclass(frozen=True)
+class MlDsa44Signer:
+    """ML-DSA-44 (FIPS 204), the log's optional second algorithm: checkpoints that outlive elliptic curves."""
+
+    private_key: MLDSA44PrivateKey
+
+    algorithm = Algorithm.ML_DSA_44
+
+    @classmethod
+    def generate(cls) -> "MlDsa44Signer":
+        """A new key from the operating system's generator."""
+        return cls(MLDSA44PrivateKey.generate())
+
+    def sign(self, message: bytes) -> bytes:
+        """A signature of 2420 bytes over the message."""
         return self.private_key.sign(message)
 
     @property

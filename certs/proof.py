@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Never
 
 from certs import checkpoint as checkpoints
-from certs.checkpoint import Checkpoint, NoteKey
+from certs.checkpoint import Checkpoint
 from certs.encoding import decode_base64, decode_decimal, encode_base64
 from certs.errors import CertificateError, Code
 from certs.merkle import HASH_BYTES, leaf_hash, verify_inclusion
+from certs.note import NoteKey
 
 HEADER = "c2sp.org/tlog-proof@v1"
 MAX_PATH = 63

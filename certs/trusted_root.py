@@ -12,10 +12,10 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from certs.checkpoint import NoteKey
 from certs.encoding import canonical_json, shown
 from certs.errors import CertificateError, Code
 from certs.keys import Algorithm, PublicKey
+from certs.note import NoteKey
 from certs.wire import Base64, LogId, Timestamp, Wire
 
 MEDIA_TYPE: Final = "application/vnd.dev.sigstore.trustedroot+json;version=0.1"
@@ -164,6 +164,8 @@ def parse(data: bytes) -> TrustedRoot:
     signers = []
     for entry in file.certificate_keys:
         signer = TrustedSigner(_public_key(entry.public_key), entry.public_key.valid_for)
+        if signer.key.algorithm is Algorithm.ML_DSA_44:
+            raise _malformed("Certificates are not signed with ML-DSA-44.")
         if signer.key.hint != entry.hint:
             raise _malformed(f"The hint {shown(entry.hint)} is not that of its key.")
         signers.append(signer)

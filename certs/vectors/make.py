@@ -15,10 +15,11 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, derive_priva
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from certs import bundle, checkpoint, dsse, entry, proof, trusted_root
-from certs.checkpoint import Checkpoint, NoteKey
+from certs.checkpoint import Checkpoint
 from certs.commitment import subject_commitment
 from certs.keys import EcdsaP256Signer, Ed25519Signer, PublicKey
 from certs.merkle import EMPTY_ROOT, leaf_hash, node_hash
+from certs.note import NoteKey
 from certs.payload import to_payload
 from certs.statement import (
     AbsenceProof,
@@ -100,7 +101,7 @@ def issue(payloads: Sequence[bytes], logged: Sequence[bytes] = ()) -> list[bytes
     """Sign statements, log them in this order after what is logged, and return their bundles under one checkpoint."""
     envelopes = [dsse.sign(payload, certificate_signer) for payload in payloads]
     leaves = [*logged, *(entry.leaf(envelope, certificate_key) for envelope in envelopes)]
-    note = checkpoint.sign(Checkpoint(ORIGIN, len(leaves), root_of(leaves)), [(ORIGIN, log_signer)])
+    note = checkpoint.sign(Checkpoint(ORIGIN, len(leaves), root_of(leaves)), [log_signer], at=DELETED_AT)
     return [
         bundle.build(
             envelope,

@@ -15,9 +15,9 @@ from datetime import datetime
 from pathlib import Path
 
 from certs import checkpoint as checkpoints
-from certs.checkpoint import NoteKey
 from certs.key_files import load_signer, save_signer
 from certs.keys import EcdsaP256Signer, Ed25519Signer, PublicKey
+from certs.note import NoteKey
 from certs.trusted_root import TrustedLog, TrustedRoot, TrustedSigner, ValidFor, build_trusted_root, parse
 from mbd.durable import write_durably
 from mbd.errors import SettingsError

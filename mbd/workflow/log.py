@@ -67,7 +67,7 @@ def sign_checkpoint(system: System) -> Checkpoint:
         latest = ledger.latest_checkpoint(connection)
         if latest is None or latest.head != head:
             signed = SignedHead(system.keyring.origin, head.size, head.root)
-            note = checkpoints.sign(signed, [(system.keyring.origin, system.keyring.log)])
+            note = checkpoints.sign(signed, [system.keyring.log], at=system.clock())
             latest = ledger.store_checkpoint(connection, Checkpoint(head, note))
     write_durably(system.checkpoint_path, latest.note.encode())
     return latest

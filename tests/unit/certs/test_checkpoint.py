@@ -1,15 +1,20 @@
 """Checkpoints and signed notes: the public example of the format's authors, and everything that must be refused."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from certs import checkpoint as checkpoints
-from certs.checkpoint import Checkpoint, NoteKey
-from certs.encoding import encode_base64
+from certs.checkpoint import Checkpoint
+from certs.encoding import decode_base64, encode_base64
 from certs.errors import CertificateError, Code
-from certs.keys import EcdsaP256Signer, Ed25519Signer, PublicKey
+from certs.keys import EcdsaP256Signer, Ed25519Signer, MlDsa44Signer, PublicKey
+from certs.note import NoteKey, SignatureLine, SignatureType, join, parse_lines
 
 ORIGIN = "example.org/log"
 ROOT = bytes(range(32))
+HEAD = Checkpoint(ORIGIN, 42, ROOT)
+AT = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
@@ -24,14 +29,14 @@ def key(signer):
 
 @pytest.fixture(scope="module")
 def note(signer):
-    return checkpoints.sign(Checkpoint(ORIGIN, 42, ROOT), [(ORIGIN, signer)])
+    return checkpoints.sign(HEAD, [signer], at=AT)
 
 
 def test_the_published_example_of_a_note_verifies():
     """The example key and signature of Go's note package."""
     key = NoteKey.from_vkey("PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW")
     text = b"If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n"
-    typed = checkpoints._decode(
+    typed = decode_base64(
         "x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM="
     )
     assert typed[:4] == key.log_id[:4]
@@ -51,7 +56,7 @@ def test_what_is_signed_verifies(note, key):
 
 def test_extension_lines_are_kept_and_signed(signer, key):
     extended = Checkpoint(ORIGIN, 0, ROOT, ("one", "two words"))
-    note = checkpoints.sign(extended, [(ORIGIN, signer)])
+    note = checkpoints.sign(extended, [signer], at=AT)
     assert checkpoints.verify(note, [key])[0] == extended
     _refused(Code.CHECKPOINT_SIGNATURE_INVALID, note.replace("one", "two"), [key])
 
@@ -59,16 +64,16 @@ def test_extension_lines_are_kept_and_signed(signer, key):
 def test_two_keys_of_one_log_can_sign_together(signer, key):
     new = Ed25519Signer.generate()
     new_key = NoteKey(ORIGIN, PublicKey.from_spki(new.public_key))
-    note = checkpoints.sign(Checkpoint(ORIGIN, 7, ROOT), [(ORIGIN, signer), (ORIGIN, new)])
+    note = checkpoints.sign(Checkpoint(ORIGIN, 7, ROOT), [signer, new], at=AT)
     assert checkpoints.verify(note, [key, new_key])[1] == (key, new_key)
     assert checkpoints.verify(note, [new_key])[1] == (new_key,)
 
 
 def test_lines_of_unknown_keys_are_ignored(note, key, signer):
     witness = Ed25519Signer.generate()
-    signed = checkpoints.sign(Checkpoint(ORIGIN, 42, ROOT), [("witness.example", witness), (ORIGIN, signer)])
-    assert checkpoints.verify(signed, [key])[1] == (key,)
-    same_name = checkpoints.sign(Checkpoint(ORIGIN, 42, ROOT), [(ORIGIN, witness), (ORIGIN, signer)])
+    cosigned = note + checkpoints.cosign(HEAD, "witness.example", witness, at=AT).text
+    assert checkpoints.verify(cosigned, [key])[1] == (key,)
+    same_name = checkpoints.sign(HEAD, [witness, signer], at=AT)
     assert checkpoints.verify(same_name, [key])[1] == (key,)
     _refused(Code.CHECKPOINT_SIGNATURE_INVALID, note, [NoteKey(ORIGIN, PublicKey.from_spki(witness.public_key))])
 
@@ -84,7 +89,7 @@ def test_a_wrong_signature_of_a_known_key_spoils_a_note_that_another_signed(note
 def test_the_key_of_another_log_cannot_sign_for_this_one():
     other = Ed25519Signer.generate()
     key = NoteKey("other.example", PublicKey.from_spki(other.public_key))
-    note = checkpoints.sign(Checkpoint(ORIGIN, 42, ROOT), [("other.example", other)])
+    note = join(HEAD.text, [SignatureLine(key.name, key.key_id, other.sign(HEAD.text.encode()))])
     _refused(Code.CHECKPOINT_ORIGIN_MISMATCH, note, [key])
 
 
@@ -151,8 +156,78 @@ def test_a_verifier_key_that_does_not_fit_itself_is_refused(change, key):
 
 
 def test_a_verifier_key_of_another_algorithm_is_refused(key):
-    with pytest.raises(CertificateError, match="not an Ed25519"):
-        NoteKey.from_vkey(f"{ORIGIN}+00000000+{encode_base64(bytes([4]) + bytes(32))}")
+    for kind in (0, 2, 5, 255):
+        with pytest.raises(CertificateError, match="neither Ed25519 nor ML-DSA-44"):
+            NoteKey.from_vkey(f"{ORIGIN}+00000000+{encode_base64(bytes([kind]) + bytes(32))}")
+
+
+WITNESSES = [(Ed25519Signer, SignatureType.COSIGNATURE_ED25519), (MlDsa44Signer, SignatureType.COSIGNATURE_ML_DSA_44)]
+
+
+@pytest.mark.parametrize(("algorithm", "kind"), WITNESSES)
+def test_a_cosignature_verifies_beside_the_logs_signature(algorithm, kind, note, key):
+    signer = algorithm.generate()
+    witness = NoteKey("witness.example/w", PublicKey.from_spki(signer.public_key), kind)
+    line = checkpoints.cosign(HEAD, witness.name, signer, at=AT)
+    assert int.from_bytes(line.signature[:8]) == AT.timestamp()
+    assert parse_lines(line.text) == (line,)
+    assert checkpoints.verify(note + line.text, [witness, key])[1] == (key, witness)
+    assert checkpoints.verify(note + line.text + line.text, [witness, key])[1] == (key, witness)
+    assert NoteKey.from_vkey(witness.vkey) == witness
+
+
+@pytest.mark.parametrize(("algorithm", "kind"), WITNESSES)
+def test_a_cosignature_holds_for_its_own_checkpoint_time_and_key(algorithm, kind, note, key):
+    signer = algorithm.generate()
+    witness = NoteKey("witness.example/w", PublicKey.from_spki(signer.public_key), kind)
+    line = checkpoints.cosign(HEAD, witness.name, signer, at=AT)
+    for at in range(0, len(line.signature), 97):
+        changed = bytearray(line.signature)
+        changed[at] ^= 1
+        wrong = SignatureLine(line.name, line.key_id, bytes(changed))
+        _refused(Code.CHECKPOINT_SIGNATURE_INVALID, note + wrong.text, [key, witness])
+    for other in (Checkpoint(ORIGIN, 43, ROOT), Checkpoint(ORIGIN, 42, bytes(32)), Checkpoint("example.org", 42, ROOT)):
+        with pytest.raises(CertificateError, match="is wrong"):
+            checkpoints.cosigners(other, [line], [witness])
+    stranger = NoteKey(witness.name, PublicKey.from_spki(algorithm.generate().public_key), kind)
+    assert checkpoints.verify(note + line.text, [key, stranger])[1] == (key,)
+
+
+def test_witnesses_without_the_log_are_no_checkpoint():
+    signer = Ed25519Signer.generate()
+    witness = NoteKey("witness.example/w", PublicKey.from_spki(signer.public_key), SignatureType.COSIGNATURE_ED25519)
+    alone = join(HEAD.text, [checkpoints.cosign(HEAD, witness.name, signer, at=AT)])
+    with pytest.raises(CertificateError, match="the log itself did not"):
+        checkpoints.verify(alone, [witness])
+
+
+def test_a_log_may_sign_with_a_second_algorithm_that_some_clients_do_not_know(signer, key):
+    second = MlDsa44Signer.generate()
+    second_key = NoteKey(ORIGIN, PublicKey.from_spki(second.public_key), SignatureType.COSIGNATURE_ML_DSA_44)
+    note = checkpoints.sign(HEAD, [signer, second], at=AT)
+    assert checkpoints.verify(note, [key])[1] == (key,)
+    assert checkpoints.verify(note, [key, second_key])[1] == (key, second_key)
+    assert checkpoints.verify(note, [second_key])[1] == (second_key,)
+    line = note.splitlines(keepends=True)[-1]
+    _refused(Code.CHECKPOINT_SIGNATURE_INVALID, note.replace(line, line.replace("A", "B")), [key, second_key])
+
+
+def test_an_ecdsa_key_cannot_cosign():
+    with pytest.raises(CertificateError, match="cannot cosign"):
+        checkpoints.cosign(HEAD, "witness.example", EcdsaP256Signer.generate(), at=AT)
+
+
+def test_a_published_cosignature_has_the_form_that_we_read():
+    """The example of C2SP tlog-cosignature: its log line and its witness line stand under keys that it does not print.
+
+    So the one thing that can be held against it is the form: four bytes of key id, eight of time, 64 of signature.
+    """
+    line = parse_lines(
+        "— witness.example.com/w1 jWbPPwAAAABkGFDLEZMHwSRaJNiIDoe9DYn/zXcrtPHeolMI5OWXEhZCB9dlrDJsX3b2oyin1nPZqhf5nNo0x"
+        "Ue+mbIUBkBIfZ+qnA==\n"
+    )[0]
+    assert len(line.signature) == 8 + 64
+    assert int.from_bytes(line.signature[:8]) == 1679315147
 
 
 def _refused(code, note, keys):

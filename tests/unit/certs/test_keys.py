@@ -167,7 +167,7 @@ def test_unreduced_ed25519_keys_are_refused(y, sign):
 @given(st.binary(min_size=32, max_size=32))
 def test_every_real_ed25519_key_is_accepted(seed):
     raw = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
-    assert PublicKey.from_ed25519(raw).ed25519_bytes == raw
+    assert PublicKey.from_raw(Algorithm.ED25519, raw).raw == raw
 
 
 def test_points_off_the_curve_are_refused():
@@ -180,6 +180,8 @@ def test_points_off_the_curve_are_refused():
     assert 10 < refused < 30  # about half of all y have no x
 
 
-def test_only_an_ed25519_key_has_ed25519_bytes():
-    with pytest.raises(CertificateError, match="not an Ed25519"):
-        _ = PublicKey.from_spki(EcdsaP256Signer.generate().public_key).ed25519_bytes
+def test_an_ecdsa_key_has_no_raw_form():
+    with pytest.raises(CertificateError, match="no raw form"):
+        _ = PublicKey.from_spki(EcdsaP256Signer.generate().public_key).raw
+    with pytest.raises(CertificateError, match="not the bytes"):
+        PublicKey.from_raw(Algorithm.ECDSA_P256, bytes(64))

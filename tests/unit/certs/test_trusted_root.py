@@ -7,10 +7,10 @@ import pytest
 from pydantic import ValidationError
 
 from certs import trusted_root as roots
-from certs.checkpoint import NoteKey
 from certs.encoding import canonical_json, encode_base64
 from certs.errors import CertificateError, Code
-from certs.keys import EcdsaP256Signer, Ed25519Signer, PublicKey
+from certs.keys import EcdsaP256Signer, Ed25519Signer, MlDsa44Signer, PublicKey
+from certs.note import NoteKey
 from certs.trusted_root import TrustedLog, TrustedSigner, ValidFor
 from certs.vectors import make
 
@@ -106,3 +106,11 @@ def test_a_weak_log_key_is_refused(trusted_root):
 
 def _ed25519() -> PublicKey:
     return PublicKey.from_spki(Ed25519Signer.generate().public_key)
+
+
+def test_a_certificate_key_is_no_ml_dsa_key():
+    window = ValidFor(start=START)
+    key = PublicKey.from_spki(MlDsa44Signer.generate().public_key)
+    root = roots.build_trusted_root([TrustedLog(make.log_key, window)], [TrustedSigner(key, window)])
+    with pytest.raises(CertificateError, match="not signed with ML-DSA-44"):
+        roots.parse(root)

@@ -9,10 +9,11 @@ import pytest
 
 from certs import checkpoint as checkpoints
 from certs import trusted_root as roots
-from certs.checkpoint import Checkpoint, NoteKey
+from certs.checkpoint import Checkpoint
 from certs.encoding import canonical_json
 from certs.errors import Code, VerificationError
 from certs.keys import Ed25519Signer, PublicKey
+from certs.note import NoteKey, SignatureLine, join
 from certs.trusted_root import TrustedLog, TrustedSigner, ValidFor
 from certs.vectors import make
 from certs.verification import STEPS, verify
@@ -75,13 +76,11 @@ def test_a_checkpoint_of_another_log_that_we_trust_too_is_refused(golden, at, lo
     document = json.loads(golden("certified.sigstore.json"))
     holder, last = locate(document, "/verificationMaterial/tlogEntries/0/inclusionProof/checkpoint/envelope")
     original = checkpoints.parse(holder[last])
-    holder[last] = checkpoints.sign(
-        Checkpoint("other.example/log", original.size, original.root), [(other.name, signer)]
-    )
+    elsewhere = Checkpoint("other.example/log", original.size, original.root)
+    holder[last] = checkpoints.sign(elsewhere, [signer], at=at)
     _refused(5, Code.CHECKPOINT_SIGNATURE_INVALID, canonical_json(document), root, at=at)
-    holder[last] = checkpoints.sign(
-        Checkpoint("other.example/log", original.size, original.root), [(make.ORIGIN, make.log_signer)]
-    )
+    signed = make.log_signer.sign(elsewhere.text.encode())
+    holder[last] = join(elsewhere.text, [SignatureLine(make.ORIGIN, make.log_key.key_id, signed)])
     _refused(5, Code.CHECKPOINT_ORIGIN_MISMATCH, canonical_json(document), root, at=at)
 
 
