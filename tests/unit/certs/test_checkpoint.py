@@ -208,8 +208,9 @@ def test_a_log_may_sign_with_a_second_algorithm_that_some_clients_do_not_know(si
     assert checkpoints.verify(note, [key])[1] == (key,)
     assert checkpoints.verify(note, [key, second_key])[1] == (key, second_key)
     assert checkpoints.verify(note, [second_key])[1] == (second_key,)
-    line = note.splitlines(keepends=True)[-1]
-    _refused(Code.CHECKPOINT_SIGNATURE_INVALID, note.replace(line, line.replace("A", "B")), [key, second_key])
+    line = checkpoints.cosign(HEAD, ORIGIN, second, at=AT)
+    wrong = SignatureLine(ORIGIN, line.key_id, line.signature[:-1] + bytes([line.signature[-1] ^ 1]))
+    _refused(Code.CHECKPOINT_SIGNATURE_INVALID, checkpoints.sign(HEAD, [signer], at=AT) + wrong.text, [key, second_key])
 
 
 def test_an_ecdsa_key_cannot_cosign():
