@@ -15,6 +15,7 @@ from certs.entry import KIND, VERSION
 from certs.errors import CertificateError, Code
 from certs.keys import PublicKey
 from certs.merkle import leaf_hash, root_from_inclusion
+from certs.proof import TlogProof
 from certs.wire import Base64, Decimal, LogId, Wire
 
 MEDIA_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
@@ -67,9 +68,9 @@ class Rfc3161Timestamp(Wire):
 
 
 class TimestampVerificationData(Wire):
-    """Time stamps beside the log; none are issued yet."""
+    """Time stamps beside the log."""
 
-    rfc3161_timestamps: Annotated[tuple[Rfc3161Timestamp, ...], Field(alias="rfc3161Timestamps")] = ()
+    rfc3161_timestamps: Annotated[tuple[Rfc3161Timestamp, ...], Field(alias="rfc3161Timestamps", max_length=8)] = ()
 
 
 class VerificationMaterial(Wire):
@@ -118,6 +119,7 @@ def build(
     path: Sequence[bytes],
     body: bytes,
     checkpoint: str,
+    timestamps: Sequence[bytes] = (),
 ) -> Bundle:
     """A bundle from a signed envelope and where its leaf stands.
 
@@ -130,6 +132,7 @@ def build(
         path: the audit path at ``tree_size``.
         body: the leaf, as `certs.entry.leaf` returns it.
         checkpoint: the signed note.
+        timestamps: RFC 3161 time stamp responses (DER) over the envelope's signature.
 
     Raises:
         CertificateError: ``inclusion-invalid`` when path, index and size cannot belong together.
@@ -148,8 +151,19 @@ def build(
         inclusion_proof=proof,
         canonicalized_body=body,
     )
-    material = VerificationMaterial(public_key=PublicKeyIdentifier(hint=key.hint), tlog_entries=(entry,))
+    stamps = tuple(Rfc3161Timestamp(signed_timestamp=token) for token in timestamps)
+    material = VerificationMaterial(
+        public_key=PublicKeyIdentifier(hint=key.hint),
+        tlog_entries=(entry,),
+        timestamp_verification_data=TimestampVerificationData(rfc3161_timestamps=stamps) if stamps else None,
+    )
     return Bundle(verification_material=material, dsse_envelope=envelope)
+
+
+def text_proof(bundle: Bundle) -> TlogProof:
+    """The C2SP text proof of the same entry under the same checkpoint."""
+    proof = bundle.entry.inclusion_proof
+    return TlogProof(proof.log_index, proof.hashes, proof.checkpoint.envelope)
 
 
 def parse(data: bytes) -> Bundle:

@@ -31,7 +31,8 @@ class Code(StrEnum):
     PAYLOAD_TYPE_UNKNOWN = "payload-type-unknown"
     SIGNATURE_INVALID = "signature-invalid"
 
-    TIMESTAMPS_UNSUPPORTED = "timestamps-unsupported"
+    TIMESTAMP_INVALID = "timestamp-invalid"
+    TIMESTAMP_AUTHORITY_UNKNOWN = "timestamp-authority-unknown"
 
     LOG_UNKNOWN = "log-unknown"
     LOG_KEY_NOT_VALID = "log-key-not-valid"
@@ -43,6 +44,11 @@ class Code(StrEnum):
     INCLUSION_INVALID = "inclusion-invalid"
     CONSISTENCY_INVALID = "consistency-invalid"
     PROOF_MALFORMED = "proof-malformed"
+
+    NOTICE_MALFORMED = "notice-malformed"
+    LOG_COPY_INVALID = "log-copy-invalid"
+    CERTIFICATE_REVOKED = "certificate-revoked"
+    KEY_COMPROMISED = "key-compromised"
 
     STATEMENT_MALFORMED = "statement-malformed"
     PREDICATE_UNKNOWN = "predicate-unknown"

@@ -2,10 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import TypeAlias
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -15,10 +17,13 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from certs.errors import Code, KeyFileError
-from certs.keys import EcdsaP256Signer, Ed25519Signer
+from certs.keys import EcdsaP256Signer, Ed25519Signer, MlDsa44Signer
+
+FileSigner: TypeAlias = EcdsaP256Signer | Ed25519Signer | MlDsa44Signer
+"""A private key that can be written to a file."""
 
 
-def save_signer(path: Path, signer: EcdsaP256Signer | Ed25519Signer, *, passphrase: bytes | None) -> None:
+def save_signer(path: Path, signer: FileSigner, *, passphrase: bytes | None) -> None:
     """Write a private key once, as PEM PKCS#8 with mode 0600; encrypted when there is a passphrase.
 
     The file is durable when this returns. A crash before that can leave a file that `load_signer` refuses; nothing
@@ -48,11 +53,11 @@ def save_signer(path: Path, signer: EcdsaP256Signer | Ed25519Signer, *, passphra
         os.close(folder)
 
 
-def load_signer(path: Path, *, passphrase: bytes | None) -> EcdsaP256Signer | Ed25519Signer:
+def load_signer(path: Path, *, passphrase: bytes | None) -> FileSigner:
     """Read a private key that `save_signer` (or openssl) wrote.
 
     Raises:
-        KeyFileError: the file is missing, readable by others, not a P-256 or Ed25519 key, or the passphrase is wrong.
+        KeyFileError: the file is missing, readable by others, of another kind of key, or the passphrase is wrong.
     """
     pem = _read_private_file(path)
     try:
@@ -75,9 +80,11 @@ def load_signer(path: Path, *, passphrase: bytes | None) -> EcdsaP256Signer | Ed
         return EcdsaP256Signer(key)
     if isinstance(key, Ed25519PrivateKey):
         return Ed25519Signer(key)
+    if isinstance(key, MLDSA44PrivateKey):
+        return MlDsa44Signer(key)
     raise KeyFileError(
         Code.KEY_FILE_UNREADABLE,
-        f"The key at {path} is neither ECDSA P-256 nor Ed25519.",
+        f"The key at {path} is neither ECDSA P-256 nor Ed25519 nor ML-DSA-44.",
         remedy="make a key of one of these kinds",
     )
 

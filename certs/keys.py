@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_public_key,
     load_pem_public_key,
 )
+from cryptography.x509 import Certificate
 
 from certs.encoding import encode_base64
 from certs.errors import CertificateError, Code
@@ -92,6 +93,15 @@ class PublicKey:
         except (ValueError, UnsupportedAlgorithm):
             raise _invalid_key("The text is not a PEM public key.") from None
         return cls.from_spki(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+
+    @classmethod
+    def from_certificate(cls, certificate: Certificate) -> "PublicKey":
+        """The key of an X.509 certificate.
+
+        Raises:
+            CertificateError: ``key-invalid``.
+        """
+        return cls.from_spki(certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
     @classmethod
     def from_raw(cls, algorithm: Algorithm, raw: bytes) -> "PublicKey":

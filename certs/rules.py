@@ -62,6 +62,12 @@ _OF_ENTANGLED = ("retrain", "noisy-fine-tuning", "surgical")
 def check(statement: Statement, *, signer_window: ValidFor, leaf_index: int, at: datetime) -> None:
     """Refuse a statement that contradicts itself, its key's window, its place in the log or the clock.
 
+    Args:
+        statement: what was signed.
+        signer_window: of the key that signed it.
+        leaf_index: its place in the log.
+        at: when it was signed at the latest: its time stamp, or the verifier's clock where it has none.
+
     Raises:
         CertificateError: with the code of the first rule that it breaks, in the order of SPEC.md.
     """
@@ -75,7 +81,7 @@ def check(statement: Statement, *, signer_window: ValidFor, leaf_index: int, at:
     predicate = statement.predicate
     if predicate.request.requested_at > predicate.deleted_at:
         _refuse(Code.TIME_ORDER, "It says that the deletion came before the request.")
-    _check_made_at(predicate.deleted_at, signer_window, at)
+    _check_made_at(predicate.deleted_at, signer_window, at, supersedes=predicate.supersedes is not None)
     _check_models(statement)
     proven = [(proof.modality, proof.subject) for proof in predicate.dataset.absence]
     check_scope(predicate.request.scope, predicate.subject_commitments, proven)
@@ -89,10 +95,11 @@ def check(statement: Statement, *, signer_window: ValidFor, leaf_index: int, at:
     _check_guarantee(predicate)
 
 
-def _check_made_at(made_at: datetime, window: ValidFor, at: datetime) -> None:
+def _check_made_at(made_at: datetime, window: ValidFor, at: datetime, *, supersedes: bool = False) -> None:
+    """A key signs what was made in its window; where a certificate supersedes another, perhaps what was made before."""
     if made_at > at + CLOCK_SKEW:
-        _refuse(Code.TIME_ORDER, "It was made in the future of the verifier's clock.")
-    if not window.covers(made_at):
+        _refuse(Code.TIME_ORDER, "It was made in the future of its time stamp or of the verifier's clock.")
+    if not window.covers(made_at) and not (supersedes and made_at < window.start):
         _refuse(Code.TIME_ORDER, "It says that it was made when its key was not valid.")
 
 

@@ -1,4 +1,4 @@
-"""What a verifier trusts: the log's key and the keys that sign certificates, each with its validity window.
+"""What a verifier trusts: logs, time stamp authorities and the keys that sign certificates, each in its window.
 
 The file is a Sigstore TrustedRoot v0.1 (stock clients read the log from it) with one more member, `certificateKeys`,
 because Sigstore has no place there for plain keys and lets clients bring them as a map from hint to key. Clients that
@@ -12,10 +12,11 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from certs.encoding import canonical_json, shown
+from certs.encoding import canonical_json, encode_base64, shown
 from certs.errors import CertificateError, Code
 from certs.keys import Algorithm, PublicKey
 from certs.note import NoteKey
+from certs.timestamp import CertificateChain
 from certs.wire import Base64, LogId, Timestamp, Wire
 
 MEDIA_TYPE: Final = "application/vnd.dev.sigstore.trustedroot+json;version=0.1"
@@ -50,6 +51,33 @@ class LogInstance(Wire):
     log_id: LogId
 
 
+class DistinguishedName(Wire):
+    """Who an authority says it is."""
+
+    common_name: str
+
+
+class DerCertificate(Wire):
+    """An X.509 certificate."""
+
+    raw_bytes: Base64
+
+
+class X509Chain(Wire):
+    """The certificate that signs first, a root last."""
+
+    certificates: Annotated[tuple[DerCertificate, ...], Field(min_length=2, max_length=8)]
+
+
+class AuthorityInstance(Wire):
+    """One time stamp authority."""
+
+    subject: DistinguishedName
+    uri: str | None = None
+    cert_chain: X509Chain
+    valid_for: ValidFor
+
+
 class CertificateKey(Wire):
     """One key that signs certificates, by its hint."""
 
@@ -62,6 +90,7 @@ class TrustedRootFile(Wire):
 
     media_type: Literal["application/vnd.dev.sigstore.trustedroot+json;version=0.1"]
     tlogs: Annotated[tuple[LogInstance, ...], Field(min_length=1)]
+    timestamp_authorities: tuple[AuthorityInstance, ...] = ()
     certificate_keys: Annotated[tuple[CertificateKey, ...], Field(min_length=1)]
 
 
@@ -82,16 +111,27 @@ class TrustedSigner:
 
 
 @dataclass(frozen=True)
+class TrustedAuthority:
+    """A time stamp authority that is trusted for times in a window."""
+
+    chain: CertificateChain
+    valid_for: ValidFor
+    uri: str | None = None
+
+
+@dataclass(frozen=True)
 class TrustedRoot:
     """What is trusted, checked: weak keys and wrong ids never get here.
 
     Attributes:
         logs: the logs' keys.
         signers: the certificate keys.
+        authorities: who may state times.
     """
 
     logs: tuple[TrustedLog, ...]
     signers: tuple[TrustedSigner, ...]
+    authorities: tuple[TrustedAuthority, ...] = ()
 
     def signer(self, hint: str) -> TrustedSigner:
         """The certificate key of that hint.
@@ -108,6 +148,14 @@ class TrustedRoot:
             remedy="check that the trusted root is the issuer's and current; otherwise do not trust the certificate",
         )
 
+    def signer_by_id(self, key_id: str) -> TrustedSigner:
+        """The certificate key of that SHA-256 (hex) of its SPKI DER.
+
+        Raises:
+            CertificateError: ``key-unknown``.
+        """
+        return self.signer(encode_base64(bytes.fromhex(key_id)))
+
     def log(self, log_id: bytes) -> TrustedLog:
         """The log of that id.
 
@@ -123,8 +171,14 @@ class TrustedRoot:
             remedy="check that the trusted root is the issuer's and current; otherwise do not trust the certificate",
         )
 
+    def chains(self, at: datetime) -> list[CertificateChain]:
+        """The authorities that may state this time."""
+        return [authority.chain for authority in self.authorities if authority.valid_for.covers(at)]
 
-def build_trusted_root(logs: Sequence[TrustedLog], signers: Sequence[TrustedSigner]) -> bytes:
+
+def build_trusted_root(
+    logs: Sequence[TrustedLog], signers: Sequence[TrustedSigner], authorities: Sequence[TrustedAuthority] = ()
+) -> bytes:
     """The published file, in canonical form; the first log is the current one."""
     file = TrustedRootFile(
         media_type=MEDIA_TYPE,
@@ -136,6 +190,15 @@ def build_trusted_root(logs: Sequence[TrustedLog], signers: Sequence[TrustedSign
                 log_id=LogId(key_id=log.key.log_id),
             )
             for log in logs
+        ),
+        timestamp_authorities=tuple(
+            AuthorityInstance(
+                subject=DistinguishedName(common_name=authority.chain.name),
+                uri=authority.uri,
+                cert_chain=X509Chain(certificates=tuple(DerCertificate(raw_bytes=der) for der in authority.chain.der)),
+                valid_for=authority.valid_for,
+            )
+            for authority in authorities
         ),
         certificate_keys=tuple(
             CertificateKey(hint=signer.key.hint, public_key=_trusted_key(signer.key, signer.valid_for))
@@ -171,7 +234,14 @@ def parse(data: bytes) -> TrustedRoot:
         signers.append(signer)
     if len({log.key.log_id for log in logs}) < len(logs) or len({s.key.hint for s in signers}) < len(signers):
         raise _malformed("A key stands in it twice.")
-    return TrustedRoot(tuple(logs), tuple(signers))
+    return TrustedRoot(tuple(logs), tuple(signers), tuple(map(_authority, file.timestamp_authorities)))
+
+
+def _authority(instance: AuthorityInstance) -> TrustedAuthority:
+    chain = CertificateChain.from_der([certificate.raw_bytes for certificate in instance.cert_chain.certificates])
+    if chain.name != instance.subject.common_name:
+        raise _malformed(f"The time stamp authority {shown(instance.subject.common_name)} is {shown(chain.name)}.")
+    return TrustedAuthority(chain, instance.valid_for, instance.uri)
 
 
 def _trusted_key(key: PublicKey, valid_for: ValidFor) -> TrustedKey:

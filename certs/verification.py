@@ -4,21 +4,23 @@ Input is bytes, output is a report; there is no network, no file, no clock. It k
 each lives, and does none of the arithmetic itself.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeVar
 
 from certs import bundle as bundles
 from certs import checkpoint as checkpoints
-from certs import dsse, entry, rules
+from certs import dsse, entry, rules, standing, timestamp
 from certs.bundle import Bundle
 from certs.checkpoint import Checkpoint
 from certs.commitment import subject_commitment
 from certs.errors import CertificateError, Code, VerificationError
 from certs.merkle import leaf_hash, verify_inclusion
 from certs.payload import Statement, from_payload
+from certs.standing import Logged
 from certs.statement import CommitmentStatement, DeletionStatement
+from certs.tiles import Fetch
 from certs.trusted_root import TrustedLog, TrustedRoot, TrustedSigner
 from certs.trusted_root import parse as parse_trusted_root
 
@@ -66,8 +68,9 @@ class Verified:
         origin: the log's name.
         leaf_index: its place in the log, from 0.
         leaf_hash: RFC 6962 hash of its log entry, in hex: the name by which others supersede it.
-        tree_size: the checkpoint's size.
+        tree_size: the size of the log as of which it is valid.
         key_id: SHA-256 of the certificate key's SPKI DER, in hex.
+        signed_at: when it was signed at the latest, by a time stamp; None without one.
         log_id: SHA-256 that names the log's key, in hex.
     """
 
@@ -78,6 +81,7 @@ class Verified:
     leaf_hash: str
     tree_size: int
     key_id: str
+    signed_at: datetime | None
     log_id: str
 
     @property
@@ -94,6 +98,7 @@ def verify(
     artifacts: Mapping[str, str] | None = None,
     openings: Mapping[str, bytes] | None = None,
     noise_commitment: bytes | None = None,
+    logs: Sequence[Fetch] = (),
 ) -> Verified:
     """Verify a certificate offline.
 
@@ -104,6 +109,8 @@ def verify(
         artifacts: SHA-256 (hex) by name of model files that the caller holds; checked in step 8.
         openings: 32 bytes by person's name, as the issuer gave them to that person; checked in step 8.
         noise_commitment: the certificate of the noise commitment that the statement names; checked in step 8.
+        logs: copies of the certificate's log and of those that took over from it, each as a function from a path of
+            C2SP tlog-tiles to its bytes; read whole in step 6.
 
     Raises:
         VerificationError: the first step that failed, with its code.
@@ -111,22 +118,32 @@ def verify(
     parsed, root = _step(1, lambda: (bundles.parse(bundle), parse_trusted_root(trusted_root)))
     signer = _step(2, lambda: _choose_key(parsed, root, at))
     _step(3, lambda: dsse.verify(parsed.dsse_envelope, signer.key))
-    _step(4, lambda: _refuse_timestamps(parsed))
-    checkpoint, log = _step(5, lambda: _check_log(parsed, signer, root, at))
-    # Step 6 needs log entries after the checkpoint; none can be given yet, and the report says so.
-    statement = _step(7, lambda: _check_statement(parsed, signer, at))
+    stamp = _step(4, lambda: _check_timestamps(parsed, signer, root, at))
+    signed_at = stamp.at if stamp else at
+    checkpoint, log = _step(5, lambda: _check_log(parsed, signer, root, signed_at))
+    logged = Logged(
+        checkpoint,
+        log.key,
+        parsed.entry.log_index,
+        leaf_hash(parsed.entry.canonicalized_body).hex(),
+        signer.key.key_id,
+        stamp.at if stamp else None,
+    )
+    latest = _step(6, lambda: _check_standing(logged, logs, root)) if logs else None
+    statement = _step(7, lambda: _check_statement(parsed, signer, signed_at))
     checked = _step(8, lambda: _check_artifacts(statement, artifacts or {}))
     checked += _step(8, lambda: _check_openings(statement, openings or {}))
     if noise_commitment is not None:
         checked += _step(8, lambda: _check_noise_commitment(statement, checkpoint, noise_commitment, trusted_root, at))
     return Verified(
         statement=statement,
-        steps=_report(parsed, signer, checkpoint, checked),
+        steps=_report(logged, stamp, latest, checked),
         origin=checkpoint.origin,
-        leaf_index=parsed.entry.log_index,
-        leaf_hash=leaf_hash(parsed.entry.canonicalized_body).hex(),
-        tree_size=checkpoint.size,
-        key_id=signer.key.key_id,
+        leaf_index=logged.leaf_index,
+        leaf_hash=logged.leaf_hash,
+        tree_size=(latest or checkpoint).size,
+        key_id=logged.key_id,
+        signed_at=logged.signed_at,
         log_id=log.key.log_id.hex(),
     )
 
@@ -134,7 +151,7 @@ def verify(
 def _choose_key(bundle: Bundle, root: TrustedRoot, at: datetime) -> TrustedSigner:
     """Step 2. Without a time stamp nobody knows when a signature was made, so the key must be valid *now*."""
     signer = root.signer(bundle.hint)
-    if not signer.valid_for.covers(at):
+    if not bundle.timestamps and not signer.valid_for.covers(at):
         raise CertificateError(
             Code.KEY_NOT_VALID,
             "The key is not valid at the time of verification, and no time stamp says that it was when it signed.",
@@ -143,14 +160,31 @@ def _choose_key(bundle: Bundle, root: TrustedRoot, at: datetime) -> TrustedSigne
     return signer
 
 
-def _refuse_timestamps(bundle: Bundle) -> None:
-    """Step 4. Evidence that this version cannot check is refused: two verifiers must not differ on one file."""
-    if bundle.timestamps:
-        raise CertificateError(
-            Code.TIMESTAMPS_UNSUPPORTED,
-            "The certificate has time stamps, which this version of the verifier cannot check.",
-            remedy="use a newer verifier",
-        )
+@dataclass(frozen=True)
+class _Stamp:
+    """When a signature was there, and who says so."""
+
+    at: datetime
+    by: str
+
+
+def _check_timestamps(bundle: Bundle, signer: TrustedSigner, root: TrustedRoot, at: datetime) -> _Stamp | None:
+    """Step 4: every time stamp verifies, and the key was valid at the first. None where there is no time stamp."""
+    if len(set(bundle.timestamps)) < len(bundle.timestamps):
+        raise _timestamp_error(Code.TIMESTAMP_INVALID, "A time stamp stands in it twice.")
+    stamps = []
+    for der in bundle.timestamps:
+        token = timestamp.parse(der)
+        chain = timestamp.verify(token, bundle.dsse_envelope.signature.sig, root.chains(token.made_at))
+        stamps.append(_Stamp(token.made_at, chain.name))
+    first = min(stamps, key=lambda stamp: stamp.at, default=None)
+    if first is None:
+        return None
+    if first.at > at + rules.CLOCK_SKEW:
+        raise _timestamp_error(Code.TIMESTAMP_INVALID, "The time stamp lies in the future of the verifier's clock.")
+    if not signer.valid_for.covers(first.at):
+        raise _timestamp_error(Code.KEY_NOT_VALID, "The key was not valid at the time that the time stamp states.")
+    return first
 
 
 def _check_log(bundle: Bundle, signer: TrustedSigner, root: TrustedRoot, at: datetime) -> tuple[Checkpoint, TrustedLog]:
@@ -162,7 +196,7 @@ def _check_log(bundle: Bundle, signer: TrustedSigner, root: TrustedRoot, at: dat
         raise _log_error(Code.ENTRY_MISMATCH, "The certificate gives two places in the log.")
     log = root.log(bundle.entry.log_id.key_id)
     if not log.valid_for.covers(at):
-        raise _log_error(Code.LOG_KEY_NOT_VALID, "The log's key is not valid at the time of verification.")
+        raise _log_error(Code.LOG_KEY_NOT_VALID, "The log's key was not valid when the certificate was signed.")
     same_origin = [other.key for other in root.logs if other.key.name == log.key.name]
     checkpoint, signed_by = checkpoints.verify(proof.checkpoint.envelope, same_origin)
     if log.key not in signed_by:
@@ -172,6 +206,11 @@ def _check_log(bundle: Bundle, signer: TrustedSigner, root: TrustedRoot, at: dat
     leaf = leaf_hash(bundle.entry.canonicalized_body)
     verify_inclusion(proof.log_index, checkpoint.size, leaf, proof.hashes, checkpoint.root)
     return checkpoint, log
+
+
+def _check_standing(logged: Logged, logs: Sequence[Fetch], root: TrustedRoot) -> Checkpoint:
+    """Step 6: nothing in the copies speaks against the certificate."""
+    return standing.check(logged, [standing.open_copy(fetch, root) for fetch in logs], root)
 
 
 def _check_statement(bundle: Bundle, signer: TrustedSigner, at: datetime) -> Statement:
@@ -254,15 +293,25 @@ def _check_noise_commitment(
     return ["the noise commitment, logged before it"]
 
 
-def _report(bundle: Bundle, signer: TrustedSigner, checkpoint: Checkpoint, checked: list[str]) -> tuple[Step, ...]:
-    place = f"entry {bundle.entry.log_index} of {checkpoint.size} in {checkpoint.origin}"
+def _report(logged: Logged, stamp: _Stamp | None, latest: Checkpoint | None, checked: list[str]) -> tuple[Step, ...]:
+    log = logged.checkpoint
+    when = f"when it signed, {stamp.at:%Y-%m-%d %H:%M:%S} UTC" if stamp else "at the time of verification"
     return (
         Step(1, "passed", "Certificate and trusted root are well-formed."),
-        Step(2, "passed", f"Key {signer.key.key_id[:16]} is trusted at the time of verification."),
+        Step(2, "passed", f"Key {logged.key_id[:16]} is trusted {when}."),
         Step(3, "passed", "The signature is over exactly these bytes."),
-        Step(4, "not present", "No time stamp: when it was signed rests on the issuer's word."),
-        Step(5, "passed", f"It is {place}, under the log's signature. No witness policy was given."),
-        Step(6, "not present", f"No log entries after the first {checkpoint.size} were given."),
+        Step(4, "passed", f"{stamp.by} saw the signature at {stamp.at:%Y-%m-%d %H:%M:%S} UTC.")
+        if stamp
+        else Step(4, "not present", "No time stamp: when it was signed rests on the issuer's word."),
+        Step(
+            5,
+            "passed",
+            f"It is entry {logged.leaf_index} of {log.size} in {log.origin}, under the log's signature. "
+            "No witness policy was given.",
+        ),
+        Step(6, "passed", f"None of the {latest.size} entries of the log's copy speaks against it or its key.")
+        if latest
+        else Step(6, "not present", f"No log entries after the first {log.size} were given."),
         Step(7, "passed", "All rules hold, and every number that follows from others in it was recomputed."),
         Step(8, "passed", f"Checked: {'; '.join(checked)}.")
         if checked
@@ -275,6 +324,10 @@ def _step(number: int, check: Callable[[], T]) -> T:
         return check()
     except CertificateError as error:
         raise VerificationError(number, error.code, error.message, remedy=error.remedy) from error
+
+
+def _timestamp_error(code: Code, message: str) -> CertificateError:
+    return CertificateError(code, message, remedy="ask the issuer for the certificate as it was issued")
 
 
 def _log_error(code: Code, message: str) -> CertificateError:

@@ -17,6 +17,7 @@ MbdError                         a message for the person who meets it, and the 
 │   ├── NotCertifiedError        the residual stayed above tau; nothing was released
 │   └── UtilityError             noise left too little of the model; drawing it has been paid for
 ├── PrivacyError                 parameters for which no guarantee can be calibrated
+├── TimeStampError               a time stamp authority that cannot be used
 ├── AttackError                  an attack that has nothing to attack, or counts that have no interval
 └── RecordsError                 the database
     ├── LedgerError              the log would fork, skip, rewrite or go back
@@ -126,6 +127,10 @@ class UtilityError(DeletionError):
 
 class PrivacyError(MbdError):
     """Parameters for which no guarantee can be calibrated."""
+
+
+class TimeStampError(MbdError):
+    """A time stamp authority that cannot be reached, refuses, or answers with what does not verify."""
 
 
 class AttackError(MbdError):

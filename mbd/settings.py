@@ -35,6 +35,13 @@ class Settings(BaseSettings):
     key_passphrase: SecretStr | None = None
     """Encrypts private keys on disk. Without it they are protected by file mode 0600 alone."""
 
+    ml_dsa_checkpoints: bool = False
+    """Of new deployments: sign checkpoints with ML-DSA-44 beside Ed25519. Clients that do not know it ignore it."""
+
+    timestamp_url: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    """The RFC 3161 authority that stamps certificates, one that `mbd keys trust-authority` has registered. Default: the
+    deployment's own."""
+
     certify_absence: bool = False
     """Answer requests for what no live model holds with certificates of absence, instead of an error."""
 
@@ -78,6 +85,11 @@ class Settings(BaseSettings):
     def state(self) -> Path:
         """The state folder in force."""
         return (self.home or default_home()).expanduser()
+
+    @property
+    def passphrase(self) -> bytes | None:
+        """What private keys are encrypted with."""
+        return self.key_passphrase.get_secret_value().encode() if self.key_passphrase else None
 
     @cached_property
     def database(self) -> str:

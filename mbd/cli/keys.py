@@ -35,22 +35,22 @@ def show(home: Home = None, as_json: Json = False) -> None:
 
 def _show(out: Output, settings: Settings) -> None:
     from mbd.workflow.keyring import open_keyring
+    from mbd.workflow.system import utc_now
 
-    passphrase = settings.key_passphrase.get_secret_value().encode() if settings.key_passphrase else None
-    keyring = open_keyring(settings.state, passphrase=passphrase)
+    keyring = open_keyring(settings.state, passphrase=settings.passphrase, now=utc_now())
     published = settings.state / "published"
     out.result = {
         "certificate_key": keyring.certificate_key.key_id,
         "log_key": keyring.note_key.vkey,
         "noise_commitment": keyring.noise.commitment,
         "trusted_root": str(published / "trusted_root.json"),
-        "encrypted": passphrase is not None,
+        "encrypted": settings.passphrase is not None,
     }
     out.unbroken("Certificate key (ECDSA P-256; SHA-256 of its SPKI)", keyring.certificate_key.key_id)
     out.unbroken("Log key (Ed25519)", keyring.note_key.vkey)
     out.unbroken("Noise commitment", keyring.noise.commitment)
     out.unbroken("Published for verifiers", published)
-    if passphrase is None:
+    if settings.passphrase is None:
         out.say(
             "The private keys are not encrypted: only file mode 0600 protects them. To have them encrypted, set "
             "MBD_KEY_PASSPHRASE before the first `mbd keys init`.",

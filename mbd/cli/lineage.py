@@ -118,7 +118,7 @@ def _lines(out: Output, system: Any) -> None:
 
     with begin_snapshot(system.engine) as connection:
         issued: dict[tuple[str, int, CertificateKind], list[str]] = {}
-        for found in certificates.all_certificates(connection):
+        for found in certificates.current(connection):
             issued.setdefault((found.model_line, found.version, found.kind), []).append(found.id)
         versions: list[dict[str, Any]] = [
             {

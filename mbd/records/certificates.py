@@ -33,6 +33,7 @@ class Certificate:
         dsse_digest: what the log has of it (hex).
         envelope: the signed DSSE envelope (JSON).
         bundle: the whole evidence (JSON); None until the log has signed a checkpoint over the leaf.
+        superseded_by: the certificate that took its place, if one did.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Certificate:
     created_at: datetime
     bundle: str | None = None
     kind: CertificateKind = CertificateKind.DELETION
+    superseded_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -95,10 +97,27 @@ def complete(connection: Connection, certificate_id: str, bundle: str) -> Certif
     return get(connection, certificate_id)
 
 
-def find(connection: Connection, revocation_id: str, model_line: str) -> Certificate | None:
-    """A revocation's certificate on a model line, or None."""
+def supersede(connection: Connection, old_id: str, new_id: str) -> None:
+    """Make room for the certificate that takes an issued one's place, in the transaction that issues it.
+
+    Raises:
+        RecordsError: something has superseded the old one already.
+    """
     at = tables.certificate.c
-    found = _select(connection, at.revocation_id == revocation_id, at.model_line == model_line)
+    done = connection.execute(
+        update(tables.certificate).where(at.id == old_id, at.superseded_by.is_(None)).values(superseded_by=new_id)
+    )
+    if done.rowcount != 1:
+        raise RecordsError(
+            f"The certificate '{old_id}' is superseded already.", remedy="name the one that took its place"
+        )
+
+
+def find(connection: Connection, revocation_id: str, model_line: str) -> Certificate | None:
+    """A revocation's certificate on a model line, the one that nothing superseded, or None."""
+    at = tables.certificate.c
+    current = (at.revocation_id == revocation_id, at.model_line == model_line, at.superseded_by.is_(None))
+    found = _select(connection, *current)
     return found[0] if found else None
 
 
@@ -117,16 +136,16 @@ def get(connection: Connection, certificate_id: str) -> Certificate:
     return found[0]
 
 
-def all_certificates(connection: Connection) -> tuple[Certificate, ...]:
-    """Every certificate, in the log's order."""
-    return _select(connection)
+def current(connection: Connection) -> tuple[Certificate, ...]:
+    """Every certificate that nothing superseded, in the log's order."""
+    return _select(connection, tables.certificate.c.superseded_by.is_(None))
 
 
 def of_version(connection: Connection, line: str, version: int) -> tuple[Certificate, ...]:
-    """The certificates of all revocations that one version carried out, in the log's order."""
+    """The certificates of all revocations that one version carried out, in the log's order; none that is superseded."""
     at = tables.certificate.c
-    made = at.kind == CertificateKind.DELETION.value
-    return _select(connection, at.model_line == line, at.version == version, made)
+    made = (at.kind == CertificateKind.DELETION.value, at.superseded_by.is_(None))
+    return _select(connection, at.model_line == line, at.version == version, *made)
 
 
 def absences_of(connection: Connection, channel: Channel) -> tuple[Certificate, ...]:
@@ -134,7 +153,7 @@ def absences_of(connection: Connection, channel: Channel) -> tuple[Certificate, 
     query = (
         select(tables.certificate, tables.revocation.c.scope)
         .join(tables.revocation, tables.revocation.c.id == tables.certificate.c.revocation_id)
-        .where(tables.certificate.c.kind == CertificateKind.ABSENCE.value)
+        .where(tables.certificate.c.kind == CertificateKind.ABSENCE.value, tables.certificate.c.superseded_by.is_(None))
         .order_by(tables.certificate.c.leaf_index)
     )
     wanted = {channel, Channel(EVERYONE, channel.modality)}
@@ -186,4 +205,5 @@ def _certificate(row: Row[Any]) -> Certificate:
         created_at=row.created_at,
         bundle=row.bundle,
         kind=CertificateKind(row.kind),
+        superseded_by=row.superseded_by,
     )

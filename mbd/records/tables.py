@@ -21,7 +21,6 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
-    UniqueConstraint,
     text,
 )
 from sqlalchemy.engine import Dialect
@@ -230,11 +229,31 @@ certificate = Table(
     Column("envelope", Text, nullable=False),
     Column("bundle", Text),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("superseded_by", Text),  # no foreign key: while one takes the place of the other, only one is current
     Column("kind", Text, nullable=False, server_default="deletion"),
     CheckConstraint("kind IN ('deletion', 'absence')", name="kind"),
-    UniqueConstraint("revocation_id", "model_line"),
+    CheckConstraint("superseded_by <> id", name="superseded_by"),
+    Index(
+        "uq_certificate_current",
+        "revocation_id",
+        "model_line",
+        unique=True,
+        sqlite_where=text("superseded_by IS NULL"),
+        postgresql_where=text("superseded_by IS NULL"),
+    ),
     ForeignKeyConstraint(["model_line", "version"], ["model_version.line", "model_version.version"]),
     Index("ix_certificate_model_line_version", "model_line", "version"),
+)
+
+# What the log says later about a certificate or a key; `about` is the leaf hash or key digest (hex). The log's own leaf
+# is what counts; this is its index.
+notice = Table(
+    "notice",
+    metadata,
+    Column("leaf_index", _Int64, ForeignKey("leaf.idx"), primary_key=True, autoincrement=False),
+    Column("kind", Text, nullable=False),
+    Column("about", Text, nullable=False, index=True),
+    Column("issued_at", UtcDateTime, nullable=False),
 )
 
 # The key that links a certificate to its subject: mutable on purpose, for destroying it unlinks them for ever.

@@ -1,30 +1,51 @@
 """A deployment's secrets and what it publishes of them. It signs nothing itself and never prints a secret.
 
-keys/certificate.pem    ECDSA P-256: signs certificates
-keys/log.pem            Ed25519: signs checkpoints
-keys/noise.secret       32 bytes: keys the noise; committed to in the log before any request is known
-keys/subjects.secret    32 bytes: names people in the database
-published/              trusted_root.json and PEM keys, for whoever verifies
+keys/certificate-ID.pem   ECDSA P-256: signs certificates
+keys/log-ID.pem           Ed25519: signs checkpoints
+keys/log-ml-dsa-44-ID.pem ML-DSA-44: signs them too, where that is asked for
+keys/time-stamps-ID.pem   ECDSA P-256: the deployment's own time stamp authority
+keys/noise.secret         32 bytes: keys the noise; committed to in the log before any request is known
+keys/subjects.secret      32 bytes: names people in the database
+published/                trusted_root.json, tlog-policy and PEM keys, for whoever verifies
+
+ID is the beginning of the SHA-256 of the public key. The published trusted root says which keys there are and when each
+may sign; what it does not name is not used.
 """
 
 import hmac
 import os
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Literal, TypeAlias, TypeVar
 
 from certs import checkpoint as checkpoints
-from certs.key_files import load_signer, save_signer
-from certs.keys import EcdsaP256Signer, Ed25519Signer, PublicKey
-from certs.note import NoteKey
-from certs.trusted_root import TrustedLog, TrustedRoot, TrustedSigner, ValidFor, build_trusted_root, parse
+from certs.key_files import FileSigner, load_signer, save_signer
+from certs.keys import EcdsaP256Signer, Ed25519Signer, MlDsa44Signer, PublicKey, Signer
+from certs.note import NoteKey, SignatureType
+from certs.timestamp_authority import TimestampAuthority
+from certs.trusted_root import (
+    TrustedAuthority,
+    TrustedLog,
+    TrustedRoot,
+    TrustedSigner,
+    ValidFor,
+    build_trusted_root,
+    parse,
+)
 from mbd.durable import write_durably
 from mbd.errors import SettingsError
 from mbd.privacy.noise import SECRET_BYTES, NoiseSource
 from mbd.records.ledger import TreeHead
 
+Role: TypeAlias = Literal["certificate", "log", "log-ml-dsa-44", "time-stamps"]
+"""What a key file is for; the beginning of its name."""
+
+_T = TypeVar("_T", TrustedLog, TrustedSigner)
 _SUBJECT_DOMAIN = b"mbd subject key v1\0"
+_ID_CHARACTERS = 16
 
 
 @dataclass(frozen=True)
@@ -33,15 +54,18 @@ class Keyring:
 
     Attributes:
         certificate: signs certificates.
-        log: signs checkpoints.
+        logs: sign checkpoints together: all Ed25519 keys of the log whose windows are open, the oldest first, and the
+            ML-DSA-44 key if there is one.
         origin: the log's name.
+        authority: the deployment's own time stamp authority.
         noise: the committed noise.
         trusted_root: what is published, as bytes.
     """
 
-    certificate: EcdsaP256Signer | Ed25519Signer
-    log: EcdsaP256Signer | Ed25519Signer
+    certificate: Signer
+    logs: tuple[Signer, ...]
     origin: str
+    authority: TimestampAuthority
     noise: NoiseSource
     trusted_root: bytes
     _subjects: bytes = field(repr=False)
@@ -57,8 +81,17 @@ class Keyring:
 
     @property
     def note_key(self) -> NoteKey:
-        """The public half of the log's key, under the log's name."""
-        return NoteKey(self.origin, PublicKey.from_spki(self.log.public_key))
+        """The log's key that bundles name: the oldest open one, which verifiers have known for longest."""
+        return NoteKey(self.origin, PublicKey.from_spki(self.logs[0].public_key))
+
+    @property
+    def ml_dsa_key(self) -> NoteKey | None:
+        """The log's second algorithm, if it has one."""
+        for signer in self.logs:
+            key = PublicKey.from_spki(signer.public_key)
+            if isinstance(signer, MlDsa44Signer):
+                return NoteKey(self.origin, key, SignatureType.COSIGNATURE_ML_DSA_44)
+        return None
 
     @property
     def trusted(self) -> TrustedRoot:
@@ -66,16 +99,17 @@ class Keyring:
         return parse(self.trusted_root)
 
     def read_checkpoint(self, note: str) -> TreeHead:
-        """The head that a checkpoint of ours signs.
+        """The head that a checkpoint of ours signs, under any key that the log has or had.
 
         Raises:
-            CertificateError: it is not a checkpoint that this deployment's log key signed.
+            CertificateError: it is not a checkpoint that this deployment's log signed.
         """
-        checkpoint, _ = checkpoints.verify(note, [self.note_key])
+        keys = [log.key for log in self.trusted.logs if log.key.name == self.origin]
+        checkpoint, _ = checkpoints.verify(note, keys)
         return TreeHead(checkpoint.size, checkpoint.root)
 
 
-def create_keyring(home: Path, *, origin: str, passphrase: bytes | None, now: datetime) -> Keyring:
+def create_keyring(home: Path, *, origin: str, passphrase: bytes | None, ml_dsa: bool, now: datetime) -> Keyring:
     """Make all keys of a new deployment and publish their public halves.
 
     Crash point: the trusted root is written last; without it the folder counts as unmade, and the next start refuses
@@ -84,57 +118,115 @@ def create_keyring(home: Path, *, origin: str, passphrase: bytes | None, now: da
     Raises:
         SettingsError: there are keys already.
     """
-    keys, published = home / "keys", home / "published"
+    keys = home / "keys"
     try:
         keys.mkdir(mode=0o700, parents=True)
     except FileExistsError:
         raise SettingsError(
             f"There are keys in {keys} already.", remedy="use them; keys are never overwritten"
         ) from None
-    published.mkdir(exist_ok=True)
-    certificate, log = EcdsaP256Signer.generate(), Ed25519Signer.generate()
-    save_signer(keys / "certificate.pem", certificate, passphrase=passphrase)
-    save_signer(keys / "log.pem", log, passphrase=passphrase)
     for name in ("noise.secret", "subjects.secret"):
         _write_secret(keys / name, secrets.token_bytes(SECRET_BYTES))
+    if ml_dsa:
+        add_key(home, "log-ml-dsa-44", MlDsa44Signer.generate(), passphrase=passphrase)
+    authority = TimestampAuthority.generate(origin, now=now)
+    add_key(home, "time-stamps", authority.signer, passphrase=passphrase)
     window = ValidFor(start=now)
-    log_key = PublicKey.from_spki(log.public_key)
-    certificate_key = PublicKey.from_spki(certificate.public_key)
-    (published / "certificate-key.pem").write_bytes(certificate_key.pem)
-    (published / "log-key.pem").write_bytes(log_key.pem)
-    note_key = NoteKey(origin, log_key)
-    (published / "log.vkey").write_text(note_key.vkey + "\n")
-    root = build_trusted_root([TrustedLog(note_key, window)], [TrustedSigner(certificate_key, window)])
-    write_durably(published / "trusted_root.json", root)
-    return open_keyring(home, passphrase=passphrase)
+    certificate = add_key(home, "certificate", EcdsaP256Signer.generate(), passphrase=passphrase)
+    log = NoteKey(origin, add_key(home, "log", Ed25519Signer.generate(), passphrase=passphrase))
+    publish(
+        home,
+        build_trusted_root(
+            [TrustedLog(log, window)], [TrustedSigner(certificate, window)], [TrustedAuthority(authority.chain, window)]
+        ),
+    )
+    return open_keyring(home, passphrase=passphrase, now=now)
 
 
-def open_keyring(home: Path, *, passphrase: bytes | None) -> Keyring:
-    """The keys of a deployment.
+def add_key(home: Path, role: Role, signer: FileSigner, *, passphrase: bytes | None) -> PublicKey:
+    """Write a new private key. It signs nothing until a trusted root names it."""
+    save_signer(key_path(home, role, signer.key_id), signer, passphrase=passphrase)
+    return PublicKey.from_spki(signer.public_key)
+
+
+def key_path(home: Path, role: Role, key_id: str) -> Path:
+    """Where a private key lies, by its SHA-256 (hex)."""
+    return home / "keys" / f"{role}-{key_id[:_ID_CHARACTERS]}.pem"
+
+
+def publish(home: Path, trusted_root: bytes) -> None:
+    """Replace what is published. From the moment that the trusted root is on disk, it is in force.
+
+    Crash point: the files beside it are made of it, and made again when the deployment is next opened to be changed.
+    """
+    published = home / "published"
+    published.mkdir(parents=True, exist_ok=True)
+    write_durably(published / "trusted_root.json", trusted_root)
+    publish_derived(home)
+
+
+def publish_derived(home: Path) -> None:
+    """The same keys in the forms that other tools read: PEM, verifier keys, and chains of time stamp authorities."""
+    published = home / "published"
+    root = parse((published / "trusted_root.json").read_bytes())
+    for signer in root.signers:
+        write_durably(published / f"certificate-key-{signer.key.key_id[:_ID_CHARACTERS]}.pem", signer.key.pem)
+    for log in root.logs:
+        name = f"log-key-{log.key.key.key_id[:_ID_CHARACTERS]}"
+        write_durably(published / f"{name}.pem", log.key.key.pem)
+        write_durably(published / f"{name}.vkey", f"{log.key.vkey}\n".encode())
+    for number, authority in enumerate(root.authorities):
+        write_durably(published / f"time-stamp-chain-{number}.pem", authority.chain.pem)
+
+
+def open_keyring(home: Path, *, passphrase: bytes | None, now: datetime) -> Keyring:
+    """The keys of a deployment that may sign now.
+
+    In an overlap of two keys the older one signs certificates until its window ends, and both sign checkpoints.
 
     Raises:
         SettingsError: there are none, or they are not all there.
         KeyFileError: a key file is readable by others, or the passphrase is wrong.
     """
-    keys, root = home / "keys", home / "published" / "trusted_root.json"
+    keys, root_path = home / "keys", home / "published" / "trusted_root.json"
     if not keys.exists():
         raise SettingsError(f"There are no keys in {keys}.", remedy="make them with `mbd keys init`")
     try:
-        trusted_root = root.read_bytes()
+        trusted_root = root_path.read_bytes()
         noise, subjects = (_read_secret(keys / name) for name in ("noise.secret", "subjects.secret"))
     except FileNotFoundError as error:
         raise SettingsError(
             f"The keys in {home} are not complete: {error.filename} is missing.",
             remedy="restore it from a backup; if `mbd keys init` was interrupted, remove keys/ and published/",
         ) from error
+    root = parse(trusted_root)
+    origin = root.logs[0].key.name
+    open_logs = _open([log for log in root.logs if log.key.name == origin], now)
+    open_signers = _open(root.signers, now)
+    if not open_logs or not open_signers:
+        raise SettingsError("No key may sign now: every window has ended.", remedy="see docs/keys.md, rotation")
+    chain = next(authority.chain for authority in root.authorities if authority.uri is None)
+    authority_key = PublicKey.from_certificate(chain.certificates[0])
+    stamper = load_signer(key_path(home, "time-stamps", authority_key.key_id), passphrase=passphrase)
+    assert isinstance(stamper, EcdsaP256Signer), "our authority's key is made so"
+    logs: list[Signer] = [
+        load_signer(key_path(home, "log", log.key.key.key_id), passphrase=passphrase) for log in open_logs
+    ]
+    logs += [load_signer(path, passphrase=passphrase) for path in sorted(keys.glob("log-ml-dsa-44-*.pem"))]
     return Keyring(
-        certificate=load_signer(keys / "certificate.pem", passphrase=passphrase),
-        log=load_signer(keys / "log.pem", passphrase=passphrase),
-        origin=parse(trusted_root).logs[0].key.name,
+        certificate=load_signer(key_path(home, "certificate", open_signers[0].key.key_id), passphrase=passphrase),
+        logs=tuple(logs),
+        origin=origin,
+        authority=TimestampAuthority(stamper, chain),
         noise=NoiseSource(noise),
         trusted_root=trusted_root,
         _subjects=subjects,
     )
+
+
+def _open(trusted: Sequence[_T], now: datetime) -> list[_T]:
+    """Those whose window is open, the oldest first."""
+    return sorted((each for each in trusted if each.valid_for.covers(now)), key=lambda each: each.valid_for.start)
 
 
 def _write_secret(path: Path, secret: bytes) -> None:

@@ -1,6 +1,5 @@
 """The pen of the log: signs checkpoints after commits, bundles what was logged, and never signs a second history."""
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -8,11 +7,11 @@ from sqlalchemy import Connection
 from certs import bundle as bundles
 from certs import checkpoint as checkpoints
 from certs import entry, rules
+from certs.bundle import Bundle
 from certs.checkpoint import Checkpoint as SignedHead
 from certs.dsse import Envelope, sign
 from certs.errors import Code
 from certs.payload import Statement, to_payload
-from certs.proof import TlogProof
 from certs.statement import NoiseCommitment, commitment_statement
 from mbd.durable import write_durably
 from mbd.errors import LedgerError
@@ -22,19 +21,7 @@ from mbd.records.database import begin_locked, begin_snapshot
 from mbd.records.ledger import Appended, Checkpoint
 from mbd.workflow.keyring import Keyring
 from mbd.workflow.system import System, refuse_rollback
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """A logged envelope with its proof, ready to be handed out.
-
-    Attributes:
-        bundle: Sigstore bundle v0.3, canonical bytes.
-        proof: C2SP tlog-proof of the same leaf.
-    """
-
-    bundle: bytes
-    proof: str
+from mbd.workflow.time_stamping import stamp
 
 
 def refuse_inconsistent(system: System, connection: Connection, statement: Statement, *, made_at: datetime) -> None:
@@ -67,27 +54,37 @@ def sign_checkpoint(system: System) -> Checkpoint:
         latest = ledger.latest_checkpoint(connection)
         if latest is None or latest.head != head:
             signed = SignedHead(system.keyring.origin, head.size, head.root)
-            note = checkpoints.sign(signed, [system.keyring.log], at=system.clock())
+            note = checkpoints.sign(signed, system.keyring.logs, at=system.clock())
             latest = ledger.store_checkpoint(connection, Checkpoint(head, note))
     write_durably(system.checkpoint_path, latest.note.encode())
     return latest
 
 
-def evidence(connection: Connection, envelope: Envelope, index: int, signed: Checkpoint, keyring: Keyring) -> Evidence:
-    """The bundle and the text proof of a logged envelope under a signed checkpoint."""
-    path = ledger.inclusion_proof(connection, index, signed.head.size)
-    body = ledger.leaf(connection, index)
-    bundle = bundles.build(
+def evidence(system: System, envelope: Envelope, index: int) -> Bundle:
+    """The bundle of a logged envelope: a time stamp over its signature, and its proof under a signed checkpoint.
+
+    Raises:
+        TimeStampError: there is no time stamp to be had; nothing is lost, a later call gets one.
+        LedgerError: see `refuse_rollback`.
+    """
+    keyring = system.keyring
+    signer = keyring.trusted.signer_by_id(envelope.signature.keyid)
+    token = stamp(system, envelope.signature.sig)
+    signed = sign_checkpoint(system)
+    with begin_snapshot(system.engine) as connection:
+        path = ledger.inclusion_proof(connection, index, signed.head.size)
+        body = ledger.leaf(connection, index)
+    return bundles.build(
         envelope,
-        keyring.certificate_key,
+        signer.key,
         log_id=keyring.note_key.log_id,
         index=index,
         tree_size=signed.head.size,
         path=path,
         body=body,
         checkpoint=signed.note,
+        timestamps=[token],
     )
-    return Evidence(bundle.canonical(), TlogProof(index, tuple(path), signed.note).text)
 
 
 def commit_to_noise(system: System) -> None:
@@ -121,7 +118,4 @@ def commit_to_noise(system: System) -> None:
         envelope = Envelope.parse(
             envelope_path.read_bytes(), Code.STATEMENT_MALFORMED, remedy=f"restore {envelope_path} from a backup"
         )
-        signed = sign_checkpoint(system)
-        with begin_snapshot(system.engine) as connection:
-            proof = evidence(connection, envelope, known.leaf_index, signed, keyring)
-        write_durably(bundle_path, proof.bundle)
+        write_durably(bundle_path, evidence(system, envelope, known.leaf_index).canonical())

@@ -1,6 +1,7 @@
 """Enter versions into the records: lineage, budget and certificate, in the caller's one transaction."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from hashlib import sha256
 
@@ -202,6 +203,21 @@ def register_absence(
     )
 
 
+def register_successor(
+    connection: Connection, *, old: Certificate, envelope: Envelope, entry: Appended, now: datetime
+) -> Certificate:
+    """A certificate that takes another's place: about the same version, and in the lineage about the same thing."""
+    return _issue(
+        connection,
+        replace(old, bundle=None, superseded_by=None),
+        subject=node_id(Kind.CERTIFICATE, old.id),
+        envelope=envelope,
+        entry=entry,
+        now=now,
+        supersedes=old.id,
+    )
+
+
 def _register_certificate(
     connection: Connection,
     *,
@@ -214,25 +230,48 @@ def _register_certificate(
     now: datetime,
 ) -> Certificate:
     """A certificate about a version, and in the lineage its node, its subject's (by id) and its log entry's."""
+    certificate = Certificate(
+        id="",
+        revocation_id=revocation.id,
+        model_line=about.line,
+        version=about.version,
+        leaf_index=entry.index,
+        dsse_digest="",
+        envelope="",
+        created_at=now,
+        kind=kind,
+    )
+    return _issue(connection, certificate, subject=subject, envelope=envelope, entry=entry, now=now)
+
+
+def _issue(
+    connection: Connection,
+    certificate: Certificate,
+    *,
+    subject: str,
+    envelope: Envelope,
+    entry: Appended,
+    now: datetime,
+    supersedes: str | None = None,
+) -> Certificate:
     dsse_digest = sha256(envelope.signed_bytes).hexdigest()
-    certificate = f"mdc-{dsse_digest[:16]}"
-    proof = Node(Kind.CERTIFICATE, certificate, dsse_digest, certificate, now)
+    name = f"mdc-{dsse_digest[:16]}"
+    proof = Node(Kind.CERTIFICATE, name, dsse_digest, name, now)
     leaf = Node(Kind.LEDGER_ENTRY, str(entry.index), entry.leaf_hash.hex(), f"entry {entry.index}", now)
     for node in (proof, leaf):
         lineage.add_node(connection, node)
     for child, parent in ((proof.id, subject), (leaf.id, proof.id)):
         lineage.add_edge(connection, child, parent, Role.ABOUT)
+    if supersedes is not None:
+        certificates.supersede(connection, supersedes, name)
     return certificates.issue(
         connection,
-        Certificate(
-            id=certificate,
-            revocation_id=revocation.id,
-            model_line=about.line,
-            version=about.version,
+        replace(
+            certificate,
+            id=name,
             leaf_index=entry.index,
             dsse_digest=dsse_digest,
             envelope=envelope.canonical().decode(),
             created_at=now,
-            kind=kind,
         ),
     )

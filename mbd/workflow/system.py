@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -108,6 +108,11 @@ class System:
             people = {channel.subject_key for channel in suppressions(connection).channels}
         return lambda subject: self.keyring.subject_key(subject) in people
 
+    def with_current_keys(self) -> "System":
+        """The same deployment with its keys read again, after some of them changed."""
+        keyring = open_keyring(self.home, passphrase=self.settings.passphrase, now=self.clock())
+        return replace(self, keyring=keyring)
+
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """One process at a time trains, deletes or cleans up; a second one is told so at once.
@@ -156,15 +161,20 @@ def open_system(settings: Settings, *, create: bool, clock: Clock = utc_now, ins
         LedgerError: see `refuse_rollback`.
     """
     home = settings.state
-    passphrase = settings.key_passphrase.get_secret_value().encode() if settings.key_passphrase else None
     if create:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not (home / "keys").exists():
             upgrade(settings.database)
-            create_keyring(home, origin=settings.origin, passphrase=passphrase, now=clock())
+            create_keyring(
+                home,
+                origin=settings.origin,
+                passphrase=settings.passphrase,
+                ml_dsa=settings.ml_dsa_checkpoints,
+                now=clock(),
+            )
     elif not home.is_dir():
         raise SettingsError(f"There is no state folder {home}.", remedy="begin with `mbd train`, or give --home")
-    keyring = open_keyring(home, passphrase=passphrase)
+    keyring = open_keyring(home, passphrase=settings.passphrase, now=clock())
     engine = open_database(settings.database)
     system = System(settings, home, engine, keyring, clock)
     try:

@@ -146,6 +146,8 @@ def _create_evidence() -> None:
         sa.Column("envelope", sa.Text(), nullable=False),
         sa.Column("bundle", sa.Text(), nullable=True),
         sa.Column("created_at", _TIME, nullable=False),
+        sa.Column("superseded_by", sa.Text(), nullable=True),
+        sa.CheckConstraint("superseded_by <> id", name=op.f("ck_certificate_superseded_by")),
         sa.ForeignKeyConstraint(["leaf_index"], ["leaf.idx"], name=op.f("fk_certificate_leaf_index")),
         sa.ForeignKeyConstraint(["revocation_id"], ["revocation.id"], name=op.f("fk_certificate_revocation_id")),
         sa.ForeignKeyConstraint(
@@ -156,7 +158,15 @@ def _create_evidence() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_certificate")),
         sa.UniqueConstraint("leaf_index", name=op.f("uq_certificate_leaf_index")),
         sa.UniqueConstraint("dsse_digest", name=op.f("uq_certificate_dsse_digest")),
-        sa.UniqueConstraint("revocation_id", "model_line", name=op.f("uq_certificate_revocation_id_model_line")),
+    )
+    current = sa.text("superseded_by IS NULL")
+    op.create_index(
+        "uq_certificate_current",
+        "certificate",
+        ["revocation_id", "model_line"],
+        unique=True,
+        sqlite_where=current,
+        postgresql_where=current,
     )
     op.create_index("ix_certificate_model_line_version", "certificate", ["model_line", "version"])
     op.create_table(
@@ -177,6 +187,16 @@ def _create_evidence() -> None:
         sa.PrimaryKeyConstraint("commitment", name=op.f("pk_noise_commitment")),
         sa.UniqueConstraint("leaf_index", name=op.f("uq_noise_commitment_leaf_index")),
     )
+    op.create_table(
+        "notice",
+        sa.Column("leaf_index", _INT64, nullable=False, autoincrement=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("about", sa.Text(), nullable=False),
+        sa.Column("issued_at", _TIME, nullable=False),
+        sa.ForeignKeyConstraint(["leaf_index"], ["leaf.idx"], name=op.f("fk_notice_leaf_index")),
+        sa.PrimaryKeyConstraint("leaf_index", name=op.f("pk_notice")),
+    )
+    op.create_index(op.f("ix_notice_about"), "notice", ["about"])
 
 
 def downgrade() -> None:

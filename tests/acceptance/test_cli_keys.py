@@ -20,8 +20,10 @@ def test_encrypted_keys_open_with_their_passphrase_alone(mbd, tmp_path):
     home, right = ("--home", tmp_path / "new"), {"MBD_KEY_PASSPHRASE": "correct horse"}
     done = mbd("keys", "init", *home, "--json", **right)
     assert done.json["encrypted"] is True
-    for name in ("certificate.pem", "log.pem"):
-        assert b"ENCRYPTED PRIVATE KEY" in (tmp_path / "new" / "keys" / name).read_bytes()
+    written = sorted((tmp_path / "new" / "keys").glob("*.pem"))
+    assert [path.name.rpartition("-")[0] for path in written] == ["certificate", "log", "time-stamps"]
+    for path in written:
+        assert b"ENCRYPTED PRIVATE KEY" in path.read_bytes()
     assert mbd("ledger", "fsck", *home, **right).code == 0
     for wrong in ({"MBD_KEY_PASSPHRASE": "wrong horse"}, {}):
         refused = mbd("ledger", "fsck", *home, "--json", **wrong)

@@ -47,7 +47,7 @@ def test_a_certificate_and_its_leaf_are_one_transaction(prepared: Engine, now: d
         issue(connection, now)
         raise ZeroDivisionError
     with begin_snapshot(prepared) as connection:
-        assert certificates.all_certificates(connection) == ()
+        assert certificates.current(connection) == ()
         assert ledger.head(connection).size == 0
 
 
@@ -58,7 +58,7 @@ def test_a_certificate_is_found_by_its_request_its_id_and_in_the_list(prepared: 
         assert certificates.find(connection, "r1", "mosi") == issued
         assert certificates.find(connection, "r2", "mosi") is None
         assert certificates.get(connection, "c1") == issued
-        assert certificates.all_certificates(connection) == (issued,)
+        assert certificates.current(connection) == (issued,)
         with pytest.raises(RecordsError, match="no certificate 'c2'"):
             certificates.get(connection, "c2")
 

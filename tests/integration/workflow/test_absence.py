@@ -59,7 +59,7 @@ def of(subject, *modalities):
 def state(system):
     """What a refused request must not change."""
     with begin_snapshot(system.engine) as connection:
-        return requests.unfinished(connection), ledger.head(connection), certificates.all_certificates(connection)
+        return requests.unfinished(connection), ledger.head(connection), certificates.current(connection)
 
 
 def suppressed(system, subject):
@@ -180,7 +180,7 @@ def test_each_line_answers_a_request_once_by_what_it_holds(two_lines, people, ch
     # Absence was proven when the request was filed, against the version that was live then.
     assert (first[1].version, both[1].version, two_lines.live("second").version) == (1, 2, 2)
     with begin_snapshot(two_lines.engine) as connection:
-        assert len(certificates.all_certificates(connection)) == 6
+        assert len(certificates.current(connection)) == 6
         assert fsck.fsck(connection, verify_note=two_lines.keyring.read_checkpoint).ok
 
 

@@ -68,7 +68,7 @@ def test_a_killed_revocation_is_finished_exactly_once(system, home, people, fata
     assert killed.returncode == -9, killed.stderr
     results = resume(system)
     with begin_snapshot(system.engine) as connection:
-        issued = certificates.all_certificates(connection)
+        issued = certificates.current(connection)
         report = fsck.fsck(connection, verify_note=system.keyring.read_checkpoint)
         assert requests.unfinished(connection) == ()
     assert report.ok
@@ -92,7 +92,7 @@ def test_a_killed_certificate_of_absence_is_issued_exactly_once_or_not_asked_for
     assert killed.returncode == -9, killed.stderr
     results = resume(system)
     with begin_snapshot(system.engine) as connection:
-        issued = certificates.all_certificates(connection)
+        issued = certificates.current(connection)
         report = fsck.fsck(connection, verify_note=system.keyring.read_checkpoint)
         assert requests.unfinished(connection) == ()
     assert report.ok

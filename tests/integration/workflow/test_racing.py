@@ -61,7 +61,7 @@ def test_two_processes_delete_from_one_line_in_turn_and_lose_nothing(system, hom
     assert [racer.returncode for racer in racers] == [0, 0]
     assert sum(refused) > 0, "they never met: nothing was tested"
     with begin_snapshot(system.engine) as connection:
-        issued = certificates.all_certificates(connection)
+        issued = certificates.current(connection)
         versions = models.versions(connection, "main")
         assert fsck.fsck(connection, verify_note=system.keyring.read_checkpoint).ok
     assert sorted(one.version for one in issued) == [2, 3, 4, 5]
