@@ -44,6 +44,9 @@ class Code(StrEnum):
     INCLUSION_INVALID = "inclusion-invalid"
     CONSISTENCY_INVALID = "consistency-invalid"
     PROOF_MALFORMED = "proof-malformed"
+    TILE_MALFORMED = "tile-malformed"
+    TILE_MISMATCH = "tile-mismatch"
+    TILE_MISSING = "tile-missing"
 
     NOTICE_MALFORMED = "notice-malformed"
     LOG_COPY_INVALID = "log-copy-invalid"
