@@ -360,7 +360,7 @@ def _check_absence(statement: AbsenceStatement, window: ValidFor, at: datetime) 
     predicate = statement.predicate
     if predicate.request.requested_at > predicate.checked_at:
         _refuse(Code.TIME_ORDER, "It says that the check came before the request.")
-    _check_made_at(predicate.checked_at, window, at)
+    _check_made_at(predicate.checked_at, window, at, supersedes=predicate.supersedes is not None)
     if predicate.lineage.model_digest not in _files(statement.subject).values():
         _refuse(Code.MODEL_IDENTITY, _NO_MANIFEST)
     _check_proven(predicate)

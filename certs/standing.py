@@ -13,10 +13,10 @@ from certs import checkpoint as checkpoints
 from certs import notice as notices
 from certs.checkpoint import Checkpoint
 from certs.errors import CertificateError, Code
+from certs.log_reader import Fetch, LogReader
 from certs.merkle import verify_consistency
 from certs.note import NoteKey
 from certs.notice import CertificateRevoked, KeyCompromised, Predicate
-from certs.tiles import Fetch, TileReader
 from certs.trusted_root import TrustedRoot
 
 
@@ -32,7 +32,7 @@ class LogCopy:
 
     checkpoint: Checkpoint
     signed_by: tuple[NoteKey, ...]
-    reader: TileReader
+    reader: LogReader
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,17 @@ def open_copy(fetch: Fetch, root: TrustedRoot) -> LogCopy:
     """A copy whose checkpoint a trusted key of its log signed.
 
     Raises:
-        CertificateError: ``checkpoint-*``.
+        CertificateError: ``checkpoint-*``, ``log-copy-invalid`` or ``tile-*``.
     """
+    note = fetch("checkpoint")
+    if note is None:
+        _refuse_copy("It has no checkpoint.")
     try:
-        note = fetch("checkpoint").decode("utf-8")
+        text = note.decode("utf-8")
     except UnicodeDecodeError:
         _refuse_copy("Its checkpoint is not UTF-8.")
-    checkpoint, signed_by = checkpoints.verify(note, [log.key for log in root.logs])
-    return LogCopy(checkpoint, signed_by, TileReader(fetch, checkpoint))
+    checkpoint, signed_by = checkpoints.verify(text, [log.key for log in root.logs])
+    return LogCopy(checkpoint, signed_by, LogReader(fetch, checkpoint))
 
 
 def find_notices(copy: LogCopy, root: TrustedRoot) -> list[Found]:

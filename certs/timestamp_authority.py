@@ -8,7 +8,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Final
+from typing import ClassVar, Final
 
 from asn1crypto import algos, cms, core, tsp
 from asn1crypto import x509 as asn1_x509
@@ -147,9 +147,15 @@ class TimestampAuthority:
         )
 
 
+class _Rejection(core.Sequence):  # type: ignore[misc]  # asn1crypto ships no types
+    """A TimeStampResp without a token, which asn1crypto's own class does not allow."""
+
+    _fields: ClassVar = [("status", tsp.PKIStatusInfo)]
+
+
 def _rejection(why: str) -> bytes:
     status = tsp.PKIStatusInfo({"status": "rejection", "fail_info": {why}})
-    return bytes(tsp.TimeStampResp({"status": status}).dump())
+    return bytes(_Rejection({"status": status}).dump())
 
 
 def _key_usage(*, certificates: bool) -> x509.KeyUsage:

@@ -90,7 +90,7 @@ class TrustedRootFile(Wire):
 
     media_type: Literal["application/vnd.dev.sigstore.trustedroot+json;version=0.1"]
     tlogs: Annotated[tuple[LogInstance, ...], Field(min_length=1)]
-    timestamp_authorities: tuple[AuthorityInstance, ...] = ()
+    timestamp_authorities: Annotated[tuple[AuthorityInstance, ...], Field(min_length=1)] | None = None
     certificate_keys: Annotated[tuple[CertificateKey, ...], Field(min_length=1)]
 
 
@@ -199,7 +199,8 @@ def build_trusted_root(
                 valid_for=authority.valid_for,
             )
             for authority in authorities
-        ),
+        )
+        or None,
         certificate_keys=tuple(
             CertificateKey(hint=signer.key.hint, public_key=_trusted_key(signer.key, signer.valid_for))
             for signer in signers
@@ -234,7 +235,7 @@ def parse(data: bytes) -> TrustedRoot:
         signers.append(signer)
     if len({log.key.log_id for log in logs}) < len(logs) or len({s.key.hint for s in signers}) < len(signers):
         raise _malformed("A key stands in it twice.")
-    return TrustedRoot(tuple(logs), tuple(signers), tuple(map(_authority, file.timestamp_authorities)))
+    return TrustedRoot(tuple(logs), tuple(signers), tuple(map(_authority, file.timestamp_authorities or ())))
 
 
 def _authority(instance: AuthorityInstance) -> TrustedAuthority:

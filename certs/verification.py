@@ -16,11 +16,11 @@ from certs.bundle import Bundle
 from certs.checkpoint import Checkpoint
 from certs.commitment import subject_commitment
 from certs.errors import CertificateError, Code, VerificationError
+from certs.log_reader import Fetch
 from certs.merkle import leaf_hash, verify_inclusion
 from certs.payload import Statement, from_payload
 from certs.standing import Logged
 from certs.statement import CommitmentStatement, DeletionStatement
-from certs.tiles import Fetch
 from certs.trusted_root import TrustedLog, TrustedRoot, TrustedSigner
 from certs.trusted_root import parse as parse_trusted_root
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from certs import bundle, checkpoint, proof, vectors
-from certs.checkpoint import NoteKey
 from certs.encoding import canonical_json
 from certs.errors import Code, VerificationError
+from certs.note import NoteKey
 from certs.payload import from_payload, to_payload
-from certs.vectors import make, make_absence
+from certs.vectors import make, make_absence, make_stamped
 from certs.verification import verify
 
 SIZES = dict.fromkeys(("certified", "empirical", "exact", "fine-tuned", "noise-commitment", "towers"), 6)
@@ -58,6 +58,22 @@ PINNED = {
         "person.tlog-proof": "828692b82dbafdf06f3b8a652fa62ba8bf2f97d414cafc00ea93a64180934095",
         "trusted_root.json": "c37e96ed31ab21d97a1fa51920e3ff2d1535a7c5ef34a5cd4577390a879fc033",
     },
+    "stamped-v1": {
+        "before-the-theft.sigstore.json": "fc1944b6cef47841bd39fef2a3efdb2b920462b318d5d02e00835fd95d4d72dc",
+        "by-the-thief.sigstore.json": "f120cc042221b7c4455649b593cd1de1eebd0ea0d0361b99c9589293370c0b9a",
+        "expected.json": "fc3dba90a1401244456883a57b60eaed43ab701b22a7d2c7122734e5b2ef49fb",
+        "in-error.sigstore.json": "5ada76460a0d0e88360bfe44917fc3538c71d0c45fcb567a0e506212aae19a31",
+        "log/checkpoint": "a31b36361f673b7d1a429ceea88f896b85ce73f71b3a8ddd75fe1e266b785f5e",
+        "log/tile/0/000.p/11": "ea3b60456fa648f7217a39a21e210654f1e7958f8124595241b828b4fa3309d9",
+        "log/tile/entries/000.p/11": "d87accbaf0d23e8d109adb51c6727a88c11e766e387cfcdfbb37e88be7fa1556",
+        "log-ml-dsa-44.vkey": "85830c5cf161b72d868cd5bfe23e29b1571882972184ad32a1a26721bf7e629b",
+        "log.vkey": "bffd960dbe548dbce9511781f23ed9fe13fc770ae3b5e946f437ec278ae8ecf0",
+        "successor.sigstore.json": "40ec30e0f4ca4462fbef254dae66b9cea226e228cb5b79a58754d8ffcd82640b",
+        "superseded.sigstore.json": "15d9b4e8e1ff59cb061e2e3d36b5d864961b2cc11615b72503e5c575c0bcbd69",
+        "time-stamp-chain.pem": "318c7d3f564a030004a6ab21cb32ec9316dfd6150c0d51e338d9094eba3b6079",
+        "trusted_root.json": "2a8811bc7fa456a93e4e6d96b55f18705f37743883d91051fada4dc95bf9b25c",
+        "witness.vkey": "b3daadc8c72c9e00267320d212efb26e5bf10b536760603880bbf00d4f48a90d",
+    },
 }
 INVALID = [
     vector
@@ -66,9 +82,10 @@ INVALID = [
 ]
 
 
-@pytest.mark.parametrize("folder", [make.V1, make_absence.V1], ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", [make.V1, make_absence.V1, make_stamped.STAMPED], ids=lambda folder: folder.name)
 def test_the_golden_files_are_the_committed_bytes(folder):
-    found = {path.name: sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    found = {path.relative_to(folder).as_posix(): sha256(path.read_bytes()).hexdigest() for path in files}
     assert found == PINNED[folder.name]
 
 
@@ -129,7 +146,7 @@ def test_the_golden_log_only_grew():
         assert (head.size, head.root) == (size, make.root_of(leaves[:size]))
 
 
-@pytest.mark.parametrize("module", [make, make_absence])
+@pytest.mark.parametrize("module", [make, make_absence, make_stamped])
 def test_golden_vectors_are_never_made_twice(module):
     with pytest.raises(SystemExit, match="never made again"):
         module.main()
@@ -146,7 +163,7 @@ def test_a_changed_certificate_is_refused_with_its_code(vector, golden, locate, 
 
 
 def test_the_invalid_vectors_cover_every_code_that_one_certificate_can_meet():
-    elsewhere = {  # these need another trusted root, another clock, artifacts, openings, a log or a key file
+    elsewhere = {  # these need another trusted root, another clock, artifacts, openings, a log's copy or a key file
         Code.TRUSTED_ROOT_MALFORMED,
         Code.KEY_INVALID,
         Code.KEY_NOT_VALID,
@@ -154,6 +171,14 @@ def test_the_invalid_vectors_cover_every_code_that_one_certificate_can_meet():
         Code.CHECKPOINT_ORIGIN_MISMATCH,
         Code.CONSISTENCY_INVALID,
         Code.PROOF_MALFORMED,
+        Code.TIMESTAMP_AUTHORITY_UNKNOWN,
+        Code.TILE_MALFORMED,
+        Code.TILE_MISMATCH,
+        Code.TILE_MISSING,
+        Code.NOTICE_MALFORMED,
+        Code.LOG_COPY_INVALID,
+        Code.CERTIFICATE_REVOKED,
+        Code.KEY_COMPROMISED,
         Code.ARTIFACT_UNKNOWN,
         Code.ARTIFACT_MISMATCH,
         Code.OPENING_MISMATCH,
