@@ -2,6 +2,8 @@
 
 from dataclasses import asdict
 from datetime import UTC, datetime
+from enum import StrEnum
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,10 +16,10 @@ from certs.payload import Statement, from_payload
 from certs.statement import Certified, CommitmentStatement, DeletionStatement, Empirical, Exact
 from certs.verification import Verified
 from certs.verification import verify as verify_certificate
-from mbd.cli.options import BundleFile, Home, Json
+from mbd.cli.options import BundleFile, CertificateId, Home, Json
 from mbd.cli.output import Output, command, settings_for
 
-app = typer.Typer(help="Show, verify or replay a certificate.", no_args_is_help=True)
+app = typer.Typer(help="Show, verify, replay, revoke, reissue or export a certificate.", no_args_is_help=True)
 
 _SCOPES = {
     "subject-modality": "one person",
@@ -68,6 +70,15 @@ def verify(
             help="The noise commitment's certificate: noise-commitment.sigstore.json.",
         ),
     ] = None,
+    log: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="A copy of its log (checkpoint and tiles), to see what the log says later; may be repeated.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Verify a certificate offline, step by step.
@@ -82,9 +93,85 @@ def verify(
             at=datetime.now(UTC),
             artifacts={path.name: sha256(path.read_bytes()).hexdigest() for path in artifact or []},
             noise_commitment=noise_commitment.read_bytes() if noise_commitment else None,
+            logs=[partial(_read_file, folder) for folder in log or []],
         )
         out.result = verified_json(verified)
         print_verified(out, verified)
+
+
+class RevocationReason(StrEnum):
+    """Why a certificate is revoked."""
+
+    ISSUED_IN_ERROR = "issued-in-error"
+    KEY_COMPROMISED = "key-compromised"
+    CLAIM_WITHDRAWN = "claim-withdrawn"
+
+
+@app.command()
+def revoke(
+    certificate: CertificateId,
+    reason: Annotated[
+        RevocationReason, typer.Option(metavar="REASON", help="issued-in-error, key-compromised or claim-withdrawn.")
+    ],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Say in the log, for good, that a certificate must not be relied upon. The deletion itself stands."""
+    with command(as_json) as out:
+        from certs.notice import Reason
+        from mbd.workflow.log import sign_checkpoint
+        from mbd.workflow.notices import revoke_certificate
+        from mbd.workflow.system import open_system
+
+        with open_system(settings_for(home), create=False) as system:
+            said = revoke_certificate(system, certificate, Reason(reason.value))
+            sign_checkpoint(system)
+        out.result = {"certificate": certificate, "entry": said.leaf_index}
+        out.say(f"Entry {said.leaf_index} of the log revokes {certificate}: whoever has a copy of the log sees it.")
+
+
+@app.command()
+def reissue(certificate: CertificateId, home: Home = None, as_json: Json = False) -> None:
+    """Sign what a certificate says once more, with today's key; the log says that the old one is superseded."""
+    with command(as_json) as out:
+        from mbd.workflow.issuance import publish_certificate
+        from mbd.workflow.notices import reissue as run
+        from mbd.workflow.system import open_system
+
+        with open_system(settings_for(home), create=False) as system:
+            new = run(system, certificate)
+            folder = publish_certificate(system, new)
+        out.result = {"certificate": new.id, "supersedes": certificate, "folder": str(folder)}
+        out.unbroken("New certificate", folder / "mdc.sigstore.json")
+        out.say(f"It supersedes {certificate}, of which the log says so.")
+
+
+class ExportFormat(StrEnum):
+    """What a certificate can be exported as."""
+
+    JWS = "jws"
+
+
+@app.command()
+def export(
+    bundle: BundleFile,
+    to: Annotated[ExportFormat, typer.Option("--format", metavar="FORMAT", help="jws.")] = ExportFormat.JWS,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Sign a certificate's statement once more as a JWS (RFC 7515), for tools that read nothing else.
+
+    A convenience without log, time stamp and witnesses: it refers to the certificate, and does not replace it.
+    """
+    with command(as_json) as out:
+        from mbd.workflow.export import export_jws
+        from mbd.workflow.system import open_system
+
+        with open_system(settings_for(home), create=False) as system:
+            text = export_jws(system, bundle.read_bytes())
+        out.result = {"format": to.value, "jws": text}
+        if not as_json:
+            typer.echo(text)
 
 
 @app.command()
@@ -112,6 +199,12 @@ def replay(bundle: BundleFile, home: Home = None, as_json: Json = False) -> None
         raise typer.Exit(1)
 
 
+def _read_file(folder: Path, path: str) -> bytes | None:
+    """A file of a log's copy, or None where it has none."""
+    file = folder / path
+    return file.read_bytes() if file.is_file() else None
+
+
 def verified_json(verified: Verified) -> dict[str, Any]:
     """A verification's result for programs."""
     return {
@@ -124,6 +217,7 @@ def verified_json(verified: Verified) -> dict[str, Any]:
         "leaf_index": verified.leaf_index,
         "tree_size": verified.tree_size,
         "key_id": verified.key_id,
+        "signed_at": verified.signed_at.isoformat() if verified.signed_at else None,
         "guarantee": guarantee_json(verified.statement),
     }
 

@@ -1,4 +1,9 @@
-"""``mbd keys``: make a deployment's keys, and show what of them is public."""
+"""``mbd keys``: make a deployment's keys, replace them in good order or after a theft, show what of them is public."""
+
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -6,7 +11,14 @@ from mbd.cli.options import Home, Json
 from mbd.cli.output import Output, command, settings_for
 from mbd.settings import Settings
 
-app = typer.Typer(help="Make and show keys.", no_args_is_help=True)
+app = typer.Typer(help="Make, replace and show keys.", no_args_is_help=True)
+
+
+class RotatedRole(StrEnum):
+    """Keys that can be replaced."""
+
+    CERTIFICATE = "certificate"
+    LOG = "log"
 
 
 @app.command()
@@ -27,6 +39,92 @@ def init(home: Home = None, as_json: Json = False) -> None:
 
 
 @app.command()
+def rotate(
+    role: Annotated[RotatedRole, typer.Argument(metavar="ROLE", help="certificate or log.")],
+    overlap_days: Annotated[
+        float, typer.Option(min=0, help="How long the old key stays in use beside the new one.")
+    ] = 30,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Make a new key, log that it takes over, and publish both.
+
+    During the overlap the old key goes on signing certificates and both sign checkpoints, so that everybody has time to
+    fetch the new trusted root. The old private key is destroyed by the first rotation after its end.
+    """
+    with command(as_json) as out:
+        from mbd.workflow.rotation import rotate as run
+        from mbd.workflow.system import open_system
+
+        with open_system(settings_for(home), create=False) as system:
+            done = run(system, role.value, overlap=timedelta(days=overlap_days))
+        out.result = _succession_json(done)
+        out.unbroken(f"New {role} key", done.new_key)
+        out.say(f"The old key, {done.old_key[:16]}, signs until {done.until:%Y-%m-%d %H:%M:%S} UTC.")
+        out.say("give verifiers published/trusted_root.json anew before that.", lead="Next:")
+
+
+@app.command()
+def compromised(
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The key's SHA-256, as `mbd keys show` prints it.")],
+    since: Annotated[
+        datetime, typer.Option(formats=["%Y-%m-%dT%H:%M:%SZ"], help="Since when somebody else may hold it (UTC).")
+    ],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """End a key that somebody else may hold, log it, and issue anew what it had signed and nobody can rely on.
+
+    What a time stamp shows to be older stays valid. Safe to repeat: an interrupted run goes on.
+    """
+    with command(as_json) as out:
+        from mbd.workflow.rotation import compromised as end
+        from mbd.workflow.rotation import renew
+        from mbd.workflow.system import open_system
+
+        with open_system(settings_for(home), create=False) as system, out.stages() as stages:
+            done = end(system, key, since=since.replace(tzinfo=UTC))
+            renewed = renew(system.with_current_keys(), key, on_step=lambda step: stages.update("renewing", None, step))
+        out.result = {
+            "succession": _succession_json(done) if done else None,
+            "renewed": [certificate.id for certificate in renewed],
+        }
+        if done:
+            out.unbroken("New key", done.new_key)
+        out.say(f"The log says that {key[:16]} may be in other hands. Certificates issued anew: {len(renewed)}.")
+        out.say(
+            "find out how it was taken; give verifiers published/trusted_root.json anew, today; send the new "
+            "certificates to those who hold the old ones.",
+            lead="Next:",
+        )
+
+
+@app.command()
+def trust_authority(
+    url: Annotated[str, typer.Argument(metavar="URL", help="Where the authority answers (RFC 3161 over HTTP).")],
+    chain: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CHAIN", exists=True, dir_okay=False, help="Its certificates (PEM), the one that signs first."
+        ),
+    ],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Let somebody else's time stamp authority state times, from now on. MBD_TIMESTAMP_URL has it asked."""
+    with command(as_json) as out:
+        from certs.timestamp import CertificateChain
+        from mbd.workflow.rotation import trust_authority as run
+        from mbd.workflow.system import open_system
+
+        authority = CertificateChain.from_pem(chain.read_bytes())
+        with open_system(settings_for(home), create=False) as system:
+            run(system, url, authority)
+        out.result = {"authority": authority.name, "url": url}
+        out.say(f"{authority.name} may state times. To have it asked, set MBD_TIMESTAMP_URL={url}")
+
+
+@app.command()
 def show(home: Home = None, as_json: Json = False) -> None:
     """Print the public keys and where they are published."""
     with command(as_json) as out:
@@ -42,14 +140,22 @@ def _show(out: Output, settings: Settings) -> None:
     out.result = {
         "certificate_key": keyring.certificate_key.key_id,
         "log_key": keyring.note_key.vkey,
+        "log_ml_dsa_key": keyring.ml_dsa_key.vkey if keyring.ml_dsa_key else None,
+        "keys": _keys_json(keyring.trusted),
         "noise_commitment": keyring.noise.commitment,
         "trusted_root": str(published / "trusted_root.json"),
         "encrypted": settings.passphrase is not None,
     }
     out.unbroken("Certificate key (ECDSA P-256; SHA-256 of its SPKI)", keyring.certificate_key.key_id)
     out.unbroken("Log key (Ed25519)", keyring.note_key.vkey)
+    if keyring.ml_dsa_key:
+        out.unbroken("Log key (ML-DSA-44), SHA-256 of its SPKI", keyring.ml_dsa_key.key.key_id)
     out.unbroken("Noise commitment", keyring.noise.commitment)
     out.unbroken("Published for verifiers", published)
+    ended = [row for row in out.result["keys"] if row["until"]]
+    if ended:
+        rows = [(row["role"], (row["key"] or "-")[:16], row["from"], row["until"]) for row in ended]
+        out.table("Keys with an end", ["role", "key", "from", "until"], rows)
     if settings.passphrase is None:
         out.say(
             "The private keys are not encrypted: only file mode 0600 protects them. To have them encrypted, set "
@@ -57,3 +163,28 @@ def _show(out: Output, settings: Settings) -> None:
             lead="Note:",
             style="yellow",
         )
+
+
+def _keys_json(root: Any) -> list[dict[str, Any]]:
+    """Every key that is or was trusted, with its window."""
+    keys = [("certificate", signer.key.key_id, signer.valid_for) for signer in root.signers]
+    keys += [(f"log {log.key.name}", log.key.key.key_id, log.valid_for) for log in root.logs]
+    keys += [(f"time stamps, {authority.chain.name}", None, authority.valid_for) for authority in root.authorities]
+    return [
+        {
+            "role": role,
+            "key": key,
+            "from": window.start.isoformat(),
+            "until": window.end.isoformat() if window.end else None,
+        }
+        for role, key, window in keys
+    ]
+
+
+def _succession_json(done: Any) -> dict[str, str]:
+    return {
+        "role": done.role,
+        "old_key": done.old_key,
+        "new_key": done.new_key,
+        "old_key_until": done.until.isoformat(),
+    }

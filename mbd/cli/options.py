@@ -65,6 +65,9 @@ BundleFile = Annotated[
     Path,
     typer.Argument(metavar="BUNDLE", exists=True, dir_okay=False, help="The certificate: mdc.sigstore.json."),
 ]
+CertificateId = Annotated[
+    str, typer.Argument(metavar="CERTIFICATE", help="A certificate's id, as `mbd lineage` prints it: mdc-...")
+]
 
 
 def check_scope(subject: list[str], modality: list[Modality], *, everyone: bool) -> None:
