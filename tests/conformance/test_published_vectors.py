@@ -6,7 +6,6 @@ The folder has, each if it is there: ``merkle``, ``tessera`` and ``formats`` (tr
 
 import base64
 import json
-import os
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -28,19 +27,6 @@ from mbd import hashing
 
 VERIFIER_KEY = re.compile(r"[^\s+]+\+[0-9a-f]{8}\+\S+")
 AT = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
-
-
-@pytest.fixture
-def published() -> Callable[[str], Path]:
-    """``published("merkle")``: the checkout's folder, or a visible skip."""
-
-    def folder(name: str) -> Path:
-        place = Path(os.environ.get("MBD_TEST_VECTORS", ""))
-        if "MBD_TEST_VECTORS" not in os.environ or not (place / name).is_dir():
-            pytest.skip(f"no published vectors: MBD_TEST_VECTORS names no folder with a checkout in {name}/")
-        return place / name
-
-    return folder
 
 
 def test_transparency_devs_inclusion_proofs(published):

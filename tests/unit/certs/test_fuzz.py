@@ -59,13 +59,14 @@ by_text_reader = pytest.mark.parametrize("read", TEXT_READERS.values(), ids=TEXT
 
 fuzzed = settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
+EXTREMES = [5e-324, 1e-300, 1e-9, 0.0, 1.0, 1e300, 1.7976931348623157e308, 0, 1, 2**53 - 1]
 JSON_LEAVES = (
     st.none()
     | st.booleans()
     | st.integers()
     | st.sampled_from([0, 1, -1, 2**31, 2**53 - 1, 2**53, 2**63, 2**64, -(2**63)])
     | st.floats(allow_nan=False, allow_infinity=False)
-    | st.sampled_from([5e-324, 1e-300, 1e300, 1.7976931348623157e308, 0.0, -0.0, 1.0, 0.5])
+    | st.sampled_from([*EXTREMES, -0.0, 0.5])
     | st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
     | st.sampled_from(["", "0", "00", "-1", "AAAA", "A" * 43 + "=", "0" * 64, "audio", "2026-02-30T00:00:00Z"])
 )
@@ -148,6 +149,22 @@ def test_a_changed_statement_that_is_signed_and_logged_verifies_or_is_refused_wi
     first, second = make.issue([STATEMENTS[-1], data])
     assert verify(first, ROOT, at=AT)
     _judged(lambda certificate: verify(certificate, ROOT, at=AT), second)
+
+
+@fuzzed
+@given(
+    payload=st.sampled_from(STATEMENTS),
+    changes=st.lists(st.tuples(st.integers(0, 200), st.sampled_from(EXTREMES)), min_size=1, max_size=4),
+)
+def test_numbers_at_the_ends_of_float64_make_no_arithmetic_fail(payload, changes):
+    statement = json.loads(payload)
+    numbers = [(holder, key) for holder, key in _places(statement) if type(holder[key]) in {int, float}]
+    assume(numbers)
+    for place, value in changes:
+        holder, key = numbers[place % len(numbers)]
+        holder[key] = value
+    certificate = make.issue([STATEMENTS[-1], canonical_json(statement)])[1]
+    _judged(lambda data: verify(data, ROOT, at=AT), certificate)
 
 
 @fuzzed
