@@ -3,6 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+NODE_PACKAGES := tests/conformance/node/package.json tests/conformance/node/package-lock.json
 
 # Two busy threads on two busy cores stall in OpenMP spinning.
 export OMP_WAIT_POLICY := passive
@@ -13,11 +14,17 @@ export OMP_WAIT_POLICY := passive
 help:  ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt $(NODE_PACKAGES)
 	@echo "Setting up .venv with the locked dependencies (once; about a minute) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/pip install -q --no-compile --disable-pip-version-check $$(grep -E '^(torch|uv)==' constraints.txt)
 	@$(BIN)/uv pip install -q -p .venv -c constraints.txt -e '.[dev]'
+	@mkdir -p .venv/node && cp $(NODE_PACKAGES) .venv/node/
+	@if command -v npm >/dev/null && npm ci --prefix .venv/node --no-audit --no-fund --fetch-retries=1 --loglevel=error >/dev/null; then :; else \
+		rm -rf .venv/node/node_modules; \
+		echo; \
+		echo "*** npm is missing or could not install: the tests with npm's @sigstore/verify will SKIP. ***"; \
+		echo; fi
 	@touch $@
 
 demo: $(STAMP)  ## train, withdraw one voice, certify, verify: the whole story on synthetic people

@@ -1,6 +1,11 @@
 """DSSE: the protocol's own example, and what must not verify."""
 
+import base64
+
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicNumbers
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from certs import dsse
 from certs.dsse import Envelope, Signature, pre_authentication_encoding
@@ -11,6 +16,30 @@ from certs.keys import EcdsaP256Signer, Ed25519Signer, PublicKey
 def test_the_encoding_of_the_protocol_document():
     encoded = pre_authentication_encoding("http://example.com/HelloWorld", b"hello world")
     assert encoded == b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
+
+
+def test_the_signature_of_the_protocol_document():
+    """Section "Test Vectors" of DSSE's protocol.md gives r || s; a certificate has DER."""
+    numbers = EllipticCurvePublicNumbers(
+        46950820868899156662930047687818585632848591499744589407958293238635476079160,
+        5640078356564379163099075877009565129882514886557779369047442380624545832820,
+        SECP256R1(),
+    )
+    key = PublicKey.from_spki(numbers.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+    raw = base64.b64decode("A3JqsQGtVsJ2O2xqrI5IcnXip5GToJ3F+FnZ+O88SjtR6rDAajabZKciJTfUiHqJPcIAriEGAHTVeCUjW2JIZA==")
+    signature = encode_dss_signature(int.from_bytes(raw[:32]), int.from_bytes(raw[32:]))
+    signed = pre_authentication_encoding("http://example.com/HelloWorld", b"hello world")
+    assert key.verifies(signature, signed)
+    assert not key.verifies(signature, signed + b" ")
+    assert not key.verifies(raw, signed)
+    envelope = Envelope(
+        payload=b"hello world",
+        payload_type="http://example.com/HelloWorld",
+        signatures=(Signature(sig=signature, keyid=key.key_id),),
+    )
+    with pytest.raises(CertificateError) as failure:
+        dsse.verify(envelope, key)
+    assert failure.value.code is Code.PAYLOAD_TYPE_UNKNOWN
 
 
 def test_lengths_count_bytes_and_not_characters():

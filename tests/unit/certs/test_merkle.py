@@ -97,12 +97,15 @@ def test_the_edge_cases_that_the_rfc_leaves_open():
     verify_consistency(0, 0, EMPTY_ROOT, EMPTY_ROOT, [])
     verify_consistency(0, 1, EMPTY_ROOT, root, [])
     verify_consistency(1, 1, root, root, [])
+    verify_consistency(1, 1, b"any", b"any", [])  # as the published vectors want it: what a root is, a checkpoint says
     for arguments in (
         (0, 0, EMPTY_ROOT, root, []),
         (0, 0, root, root, []),
         (0, 1, root, root, []),
         (0, 1, EMPTY_ROOT, root, [root]),
         (1, 1, root, EMPTY_ROOT, []),
+        (0, 0, b"any", b"any", []),
+        (0, 1, EMPTY_ROOT, b"any", []),
         (1, 0, root, EMPTY_ROOT, []),
         (-1, 1, root, root, []),
         (1, 2, root, root[:31], [root]),
