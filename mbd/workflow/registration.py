@@ -77,7 +77,7 @@ def _add_backbone(
     lineage.add_edge(connection, network.id, shaped_by, Role.COMPUTED_FROM)
 
 
-def register_towers(
+def register_successor(
     connection: Connection,
     *,
     live: ModelVersion,
@@ -86,7 +86,7 @@ def register_towers(
     saved: Saved,
     now: datetime,
 ) -> ModelVersion:
-    """The version that towers came back with, live in its parent's place. Nobody's channels changed."""
+    """A version over the same rows, live in its parent's place: towers came back, or the manifest has a new key."""
     line, number = live.line, live.version + 1
     _add_statistics(connection, live, number, root=manifest.root, sums=model.commitment, now=now)
     return models.register(
