@@ -174,9 +174,7 @@ def open_system(settings: Settings, *, create: bool, clock: Clock = utc_now, ins
     engine = open_database(settings.database)
     system = System(settings, home, engine, keyring, clock)
     try:
-        destroy_again(
-            engine, system.destroyed_keys_path
-        )  # a restored backup is refused below, and cleaned all the same
+        destroy_again(engine, system.destroyed_keys_path)  # first: a restored backup is refused below
         if not inspect:
             with begin_snapshot(engine) as connection:
                 refuse_rollback(system, connection)
