@@ -5,12 +5,37 @@ this manifest; a certificate uses the manifest's own names. It does not know whe
 """
 
 import hmac
-from typing import Final
+from typing import Annotated, Final
+
+from pydantic import Field
 
 from certs.errors import CertificateError, Code
+from certs.wire import Digest, Wire
 
 OPENING_BYTES: Final = 32
 DOMAIN: Final = b"mbd manifest subject v2\0"
+
+
+class Opening(Wire):
+    """What an issuer gives to a person, as a JSON file: the opening in hex, and the name as the issuer writes it."""
+
+    opening: Digest
+    subject: Annotated[str, Field(min_length=1)]
+
+    @property
+    def key(self) -> bytes:
+        """The opening's 32 bytes."""
+        return bytes.fromhex(self.opening)
+
+
+def read_opening(data: bytes) -> Opening:
+    """The file that an issuer gave to a person.
+
+    Raises:
+        CertificateError: ``json-*`` or ``opening-mismatch``: it is not such a file.
+    """
+    remedy = "give the file as `mbd certificate opening` has written it"
+    return Opening.parse(data, Code.OPENING_MISMATCH, remedy=remedy)
 
 
 def subject_commitment(opening: bytes, subject: str) -> str:

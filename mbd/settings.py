@@ -29,6 +29,10 @@ class Settings(BaseSettings):
     """Where the last signed checkpoint is remembered. Default: in the state folder. A place outside of what the
     backups restore lets the program notice that an old backup was restored."""
 
+    destroyed_keys: Path | None = None
+    """The journal of destroyed openings. Default: in the state folder. A place outside of what the backups restore lets
+    the program destroy again what an old backup brings back."""
+
     origin: str = Field(default="mbd.local/log", pattern=r"^[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~-]+)*$")
     """The log's name in its checkpoints: a host and a path, no scheme."""
 

@@ -6,7 +6,21 @@ import sys
 import typer
 
 from mbd import __version__
-from mbd.cli import attack, certificate, data, database, deletion, demo, keys, ledger, lineage, models, revoke, towers
+from mbd.cli import (
+    attack,
+    certificate,
+    data,
+    database,
+    deletion,
+    demo,
+    erasure,
+    keys,
+    ledger,
+    lineage,
+    models,
+    revoke,
+    towers,
+)
 from mbd.cli.output import print_error
 
 app = typer.Typer(
@@ -40,7 +54,9 @@ app.command("revoke")(revoke.revoke)
 app.add_typer(deletion.app, name="deletion")
 app.add_typer(towers.app, name="towers")
 app.add_typer(attack.app, name="attack")
+certificate.app.command("opening")(erasure.opening)
 app.add_typer(certificate.app, name="certificate")
+app.command("forget")(erasure.forget)
 app.add_typer(ledger.app, name="ledger")
 app.command("lineage")(lineage.lineage)
 app.add_typer(keys.app, name="keys")

@@ -12,6 +12,7 @@ import typer
 
 from certs import bundle as bundles
 from certs.absence_statement import AbsenceStatement
+from certs.commitment import read_opening
 from certs.payload import Statement, from_payload
 from certs.statement import Certified, CommitmentStatement, DeletionStatement, Empirical, Exact
 from certs.verification import Verified
@@ -19,7 +20,10 @@ from certs.verification import verify as verify_certificate
 from mbd.cli.options import BundleFile, CertificateId, Home, Json
 from mbd.cli.output import Output, command, settings_for
 
-app = typer.Typer(help="Show, verify, replay, revoke, reissue or export a certificate.", no_args_is_help=True)
+app = typer.Typer(
+    help="Show, verify, replay, revoke, reissue or export a certificate; give a person its opening.",
+    no_args_is_help=True,
+)
 
 _SCOPES = {
     "subject-modality": "one person",
@@ -79,6 +83,15 @@ def verify(
             help="A copy of its log (checkpoint and tiles), to see what the log says later; may be repeated.",
         ),
     ] = None,
+    opening: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="Your opening, as the issuer gave it: shows that the certificate is about you; may be repeated.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Verify a certificate offline, step by step.
@@ -87,11 +100,13 @@ def verify(
     """
     with command(as_json) as out:
         out.result = {"valid": False}
+        given = [read_opening(path.read_bytes()) for path in opening or []]
         verified = verify_certificate(
             bundle.read_bytes(),
             trusted_root.read_bytes(),
             at=datetime.now(UTC),
             artifacts={path.name: sha256(path.read_bytes()).hexdigest() for path in artifact or []},
+            openings={each.subject: each.key for each in given},
             noise_commitment=noise_commitment.read_bytes() if noise_commitment else None,
             logs=[partial(_read_file, folder) for folder in log or []],
         )

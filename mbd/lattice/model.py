@@ -184,6 +184,24 @@ def save_model(model: LatticeModel, folder: Path, *, cohort_root: str) -> Saved:
     return Saved(folder, digests | {"model.json": file_digest(folder / "model.json")})
 
 
+def copy_model(source: Path, folder: Path, *, cohort_root: str) -> Saved:
+    """Copy a saved model into a new folder, as a version over the same rows under another manifest.
+
+    Only ``model.json`` differs: it names the new root, and still the libraries that made the numbers.
+
+    Crash point: as for `save_model`.
+    """
+    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
+    partial.mkdir(parents=True)
+    about = json.loads((source / "model.json").read_bytes())
+    for name in about["files"]:
+        write_durably(partial / name, (source / name).read_bytes())
+    write_durably(partial / "model.json", canonical_json(about | {"cohort": cohort_root}))
+    partial.rename(folder)
+    sync(folder.parent)
+    return Saved(folder, about["files"] | {"model.json": file_digest(folder / "model.json")})
+
+
 def load_model(folder: Path, *, without: Collection[str] = ()) -> LatticeModel:
     """The model that `save_model` wrote, bit for bit.
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, insert, select, update
 
 from mbd.errors import RecordsError
 from mbd.records import models, tables
@@ -162,6 +162,32 @@ def absences_of(connection: Connection, channel: Channel) -> tuple[Certificate, 
         for row in connection.execute(query)
         if wanted & {Channel(named["subject_key"], named["modality"]) for named in row.scope}
     )
+
+
+def naming(connection: Connection, subject_key: str) -> tuple[Certificate, ...]:
+    """The certificates of all requests that name a subject, in the log's order."""
+    at = tables.certificate.c
+    query = (
+        select(at.id, tables.revocation.c.scope)
+        .join(tables.revocation, tables.revocation.c.id == at.revocation_id)
+        .order_by(at.leaf_index)
+    )
+    named = [
+        row.id for row in connection.execute(query) if subject_key in {channel["subject_key"] for channel in row.scope}
+    ]
+    return tuple(get(connection, certificate_id) for certificate_id in named)
+
+
+def about_live_versions(connection: Connection) -> dict[str, tuple[str, int]]:
+    """The certificates about versions that are live, by id: line and version of each."""
+    at, version = tables.certificate.c, tables.model_version.c
+    query = (
+        select(at.id, at.model_line, at.version)
+        .join(tables.model_version, and_(version.line == at.model_line, version.version == at.version))
+        .where(version.state == models.VersionState.LIVE.value)
+        .order_by(at.leaf_index)
+    )
+    return {row.id: (row.model_line, row.version) for row in connection.execute(query)}
 
 
 def incomplete(connection: Connection) -> tuple[Certificate, ...]:

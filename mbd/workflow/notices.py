@@ -20,7 +20,7 @@ from mbd.records.database import begin_locked, begin_snapshot
 from mbd.records.ledger import Appended
 from mbd.records.notices import Notice
 from mbd.workflow.log import refuse_inconsistent
-from mbd.workflow.registration import register_successor
+from mbd.workflow.registration import register_reissue
 from mbd.workflow.system import System, refuse_rollback
 
 
@@ -88,7 +88,7 @@ def reissue(system: System, certificate_id: str) -> Certificate:
         refuse_inconsistent(system, connection, renewed, made_at=old.created_at)
         envelope = sign(to_payload(renewed), system.keyring.certificate)
         appended = ledger.append(connection, entry.leaf(envelope, system.keyring.certificate_key))
-        new = register_successor(connection, old=old, envelope=envelope, entry=appended, now=system.clock())
+        new = register_reissue(connection, old=old, envelope=envelope, entry=appended, now=system.clock())
         openings = commitments.key_of(connection, old.id)
         if openings is not None:
             commitments.keep_key(connection, new.id, openings)

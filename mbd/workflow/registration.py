@@ -78,7 +78,7 @@ def _add_backbone(
     lineage.add_edge(connection, network.id, shaped_by, Role.COMPUTED_FROM)
 
 
-def register_towers(
+def register_successor(
     connection: Connection,
     *,
     live: ModelVersion,
@@ -87,7 +87,7 @@ def register_towers(
     saved: Saved,
     now: datetime,
 ) -> ModelVersion:
-    """The version that towers came back with, live in its parent's place. Nobody's channels changed."""
+    """A version over the same rows, live in its parent's place: towers came back, or the manifest has a new key."""
     line, number = live.line, live.version + 1
     _add_statistics(connection, live, number, root=manifest.root, sums=model.commitment, now=now)
     return models.register(
@@ -203,7 +203,7 @@ def register_absence(
     )
 
 
-def register_successor(
+def register_reissue(
     connection: Connection, *, old: Certificate, envelope: Envelope, entry: Appended, now: datetime
 ) -> Certificate:
     """A certificate that takes another's place: about the same version, and in the lineage about the same thing."""

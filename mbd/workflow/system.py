@@ -21,6 +21,7 @@ from mbd.records.database import begin_snapshot, open_database, upgrade
 from mbd.records.models import ModelVersion
 from mbd.records.suppression import Channel, suppressions
 from mbd.settings import Settings
+from mbd.workflow.destroyed_keys import destroy_again
 from mbd.workflow.keyring import Keyring, create_keyring, open_keyring
 
 Clock = Callable[[], datetime]
@@ -74,6 +75,11 @@ class System:
     def checkpoint_path(self) -> Path:
         """The last signed checkpoint, outside the database."""
         return self.settings.checkpoint or self.home / "checkpoint"
+
+    @property
+    def destroyed_keys_path(self) -> Path:
+        """The journal of destroyed openings, outside the database."""
+        return self.settings.destroyed_keys or self.home / "destroyed-keys"
 
     @property
     def revocable_training(self) -> Path:
@@ -147,7 +153,7 @@ def refuse_rollback(system: System, connection: Connection) -> None:
 
 @contextmanager
 def open_system(settings: Settings, *, create: bool, clock: Clock = utc_now, inspect: bool = False) -> Iterator[System]:
-    """Open a deployment.
+    """Open a deployment. What the journal of destroyed openings says is destroyed is so before anybody reads.
 
     Args:
         settings: where it is.
@@ -156,7 +162,7 @@ def open_system(settings: Settings, *, create: bool, clock: Clock = utc_now, ins
         inspect: open it even if its database is behind the remembered checkpoint, to look at the damage.
 
     Raises:
-        SettingsError: it is not there, or not usable.
+        SettingsError: it is not there, or not usable; or its journal of destroyed openings is damaged.
         SchemaVersionError: its database is older or newer than this program.
         LedgerError: see `refuse_rollback`.
     """
@@ -178,6 +184,7 @@ def open_system(settings: Settings, *, create: bool, clock: Clock = utc_now, ins
     engine = open_database(settings.database)
     system = System(settings, home, engine, keyring, clock)
     try:
+        destroy_again(engine, system.destroyed_keys_path)  # first: a restored backup is refused below
         if not inspect:
             with begin_snapshot(engine) as connection:
                 refuse_rollback(system, connection)
@@ -189,11 +196,21 @@ def open_system(settings: Settings, *, create: bool, clock: Clock = utc_now, ins
 def remove_unregistered(system: System, connection: Connection) -> None:
     """Remove version folders that no registered live version owns: left by a crash, or retired.
 
+    Raises:
+        SettingsError: a live version has no folder, so that what nobody owns may be the only copy of what is left.
+
     A retired version's weights, statistics and raw features are destroyed here; that is the point of a deletion. So are
     networks that a killed training of a new line left half-made of revocable people.
     """
+    versions = models.live_versions(connection)
+    for version in versions:
+        if not system.version_folder(version.line, version.version).is_dir():
+            raise SettingsError(
+                f"Version {version.version} of '{version.line}' is live, and its folder is not there.",
+                remedy="restore database and state folder as they were at one time; nothing was removed",
+            )
     shutil.rmtree(system.revocable_training, ignore_errors=True)
-    live = {(version.line, str(version.version)) for version in models.live_versions(connection)}
+    live = {(version.line, str(version.version)) for version in versions}
     for folder in sorted((system.home / "lines").glob("*/*")):
         if (folder.parent.name, folder.name) not in live:
             shutil.rmtree(folder)

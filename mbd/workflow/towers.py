@@ -16,7 +16,7 @@ from mbd.records.database import begin_locked
 from mbd.records.models import ModelVersion
 from mbd.training.recipe import Recipe
 from mbd.workflow.live import load_live_model
-from mbd.workflow.registration import register_towers
+from mbd.workflow.registration import register_successor
 from mbd.workflow.system import System, refuse_rollback, remove_unregistered
 
 
@@ -78,7 +78,7 @@ def retrain_towers(
         saved = save_model(after, system.model_folder(line, number), cohort_root=manifest.root)
         with begin_locked(system.engine) as connection:
             refuse_rollback(system, connection)
-            version = register_towers(
+            version = register_successor(
                 connection, live=live, manifest=manifest, model=after, saved=saved, now=system.clock()
             )
         with begin_locked(system.engine) as connection:  # only now: before the commit the old folder is the live one

@@ -53,7 +53,7 @@ def test_every_command_in_the_readme_exists_with_its_options(root, program):
         ("mbd certificate verify B --trusted-root=FILE && echo yes --no", None),
         ("mbd data import mosi SOURCE TARGET --json > file", None),
         ("mbd --version", None),
-        ("mbd forget --subject a", "no command 'forget'"),
+        ("mbd retire --subject a", "no command 'retire'"),
         ("mbd revoke --person a", "no option --person"),
         ("mbd ledger check", "no command 'check'"),
         ("mbd ledger", "not a whole command"),

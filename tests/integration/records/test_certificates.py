@@ -4,16 +4,17 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, select
 
 from mbd.errors import RecordsError
-from mbd.records import certificates, commitments, ledger, lineage, models, requests
+from mbd.records import certificates, commitments, ledger, lineage, models, requests, tables
 from mbd.records.certificates import Certificate
 from mbd.records.commitments import NoiseCommitment
 from mbd.records.database import begin_locked, begin_snapshot, open_database
 from mbd.records.lineage import Kind, Node
 from mbd.records.models import ModelVersion
 from mbd.records.requests import Revocation, State
+from mbd.records.suppression import Channel
 
 KEY = bytes(range(200, 232))
 OTHER_KEY = bytes(range(32))
@@ -27,7 +28,8 @@ def prepare(engine: Engine, at: datetime) -> None:
         for number, parent in ((1, None), (2, 1)):
             models.register(connection, ModelVersion("mosi", number, "d", parent, None, "x", "x", "x", at))
         for name in ("r1", "r2"):
-            requests.add(connection, Revocation(name, name, "gdpr", (), at, State.FILED, at))
+            scope = (Channel(f"subject of {name}", "audio"),)
+            requests.add(connection, Revocation(name, name, "gdpr", scope, at, State.FILED, at))
 
 
 @pytest.fixture
@@ -84,17 +86,56 @@ def test_the_bundle_comes_later_and_the_first_one_stays(prepared: Engine, now: d
             certificates.complete(connection, "c2", "bundle")
 
 
-def test_a_key_is_kept_until_it_is_destroyed(prepared: Engine, now: datetime) -> None:
+def test_each_opening_is_kept_until_it_is_destroyed(prepared: Engine, now: datetime) -> None:
+    ids = [commitments.opening_id(opening) for opening in (KEY, OTHER_KEY)]
     with begin_locked(prepared) as connection:
         issue(connection, now)
-        commitments.keep_key(connection, "c1", KEY)
-        assert commitments.key_of(connection, "c1") == KEY
-        commitments.destroy_key(connection, "c1", at=now)
-        commitments.destroy_key(connection, "c1", at=now + timedelta(days=1))
+        commitments.keep_key(connection, "c1", KEY + OTHER_KEY)
+        assert commitments.openings_of(connection, ["c1", "c2"]) == {"c1": (KEY, OTHER_KEY)}
+        assert commitments.destroy_openings(connection, "c1", [ids[0]], at=now) == 1
+        assert commitments.openings_of_version(connection, "mosi", 2) == {"c1": (OTHER_KEY,)}
+        assert commitments.destroy_openings(connection, "c1", ids, at=now) == 1
+        assert commitments.destroy_openings(connection, "c1", ids, at=now + timedelta(days=1)) == 0
     with begin_snapshot(prepared) as connection:
+        assert commitments.openings_of(connection, ["c1"]) == {}
+        assert commitments.openings_of_version(connection, "mosi", 2) == {}
+        assert connection.execute(select(tables.commitment_key)).one().destroyed_at == now
         assert commitments.key_of(connection, "c1") is None
         with pytest.raises(RecordsError, match="no key"):
             commitments.key_of(connection, "c2")
+
+
+def test_openings_of_more_certificates_than_one_query_takes(prepared: Engine, now: datetime) -> None:
+    with begin_locked(prepared) as connection:
+        issue(connection, now)
+        commitments.keep_key(connection, "c1", KEY)
+        many = [f"absent-{n}" for n in range(70_000)]  # more than a statement of either database has parameters
+        assert commitments.openings_of(connection, [*many, "c1"]) == {"c1": (KEY,)}
+
+
+def test_a_certificate_about_everyone_has_no_opening(prepared: Engine, now: datetime) -> None:
+    with begin_locked(prepared) as connection:
+        issue(connection, now)
+        commitments.keep_key(connection, "c1", b"")
+        assert commitments.openings_of(connection, ["c1"]) == {}
+        assert commitments.destroy_openings(connection, "c1", [commitments.opening_id(KEY)], at=now) == 0
+        assert commitments.key_of(connection, "c1") == b""
+
+
+def test_the_certificates_of_a_person_are_those_of_requests_that_name_them(prepared: Engine, now: datetime) -> None:
+    with begin_locked(prepared) as connection:
+        issued = issue(connection, now)
+        other = issue(connection, now, id="c2", revocation_id="r2", version=1, dsse_digest="another")
+        assert certificates.naming(connection, "subject of r1") == (issued,)
+        assert certificates.naming(connection, "subject of r2") == (other,)
+        assert certificates.naming(connection, "somebody else") == ()
+
+
+def test_of_two_certificates_one_is_about_the_live_version(prepared: Engine, now: datetime) -> None:
+    with begin_locked(prepared) as connection:
+        issue(connection, now)
+        issue(connection, now, id="c2", revocation_id="r2", version=1, dsse_digest="another")
+        assert certificates.about_live_versions(connection) == {"c1": ("mosi", 2)}
 
 
 def files_with(folder: Path, secret: bytes) -> list[str]:
@@ -122,7 +163,7 @@ def test_a_destroyed_key_is_in_no_file_of_a_closed_database(closed: str, tmp_pat
     assert files_with(tmp_path, KEY) == ["records.sqlite3"]
     engine = open_database(closed)
     with begin_locked(engine) as connection:
-        commitments.destroy_key(connection, "c1", at=now)
+        commitments.destroy_openings(connection, "c1", [commitments.opening_id(KEY)], at=now)
     engine.dispose()
     assert files_with(tmp_path, KEY) == []
     assert files_with(tmp_path, OTHER_KEY) == ["records.sqlite3"]

@@ -226,7 +226,7 @@ with open_system(Settings(home=Path(sys.argv[1])), create=False) as system:
 """
 
 
-@pytest.mark.parametrize("where", ["training", "save_model", "register_towers", "remove_unregistered"])
+@pytest.mark.parametrize("where", ["training", "save_model", "register_successor", "remove_unregistered"])
 def test_a_killed_retraining_of_towers_leaves_the_live_version_whole(check, system, home, people, where):
     revoke(system, [(people[0], AUDIO)])
     names = missing(system, "main")

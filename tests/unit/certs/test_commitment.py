@@ -4,7 +4,7 @@ import hmac
 
 import pytest
 
-from certs.commitment import subject_commitment
+from certs.commitment import Opening, read_opening, subject_commitment
 from certs.errors import CertificateError, Code
 from mbd.cohort.manifest import build_manifest
 
@@ -39,3 +39,26 @@ def test_the_manifests_own_names_are_these_commitments(random_cohort):
     for subject in cohort.subjects:
         assert subject_commitment(manifest.opening(subject), subject) == manifest.commitment(subject)
         assert subject_commitment(other.opening(subject), subject) not in names
+
+
+def test_what_a_person_is_given_is_read_back():
+    given = Opening(opening=OPENING.hex(), subject="Zoë")
+    assert given.canonical() == f'{{"opening":"{OPENING.hex()}","subject":"Zoë"}}'.encode()
+    assert read_opening(given.canonical() + b"\n") == given
+    assert given.key == OPENING
+
+
+@pytest.mark.parametrize(
+    ("file", "code"),
+    [
+        (b"", Code.JSON_MALFORMED),
+        (b'{"opening":"00","subject":"p1"}', Code.OPENING_MISMATCH),
+        (b'{"opening":"%s","subject":""}' % OPENING.hex().encode(), Code.OPENING_MISMATCH),
+        (b'{"opening":"%s","subject":"p1","more":1}' % OPENING.hex().encode(), Code.OPENING_MISMATCH),
+        (b'{"opening":"%s","opening":"","subject":"p1"}' % OPENING.hex().encode(), Code.JSON_DUPLICATE_KEY),
+    ],
+)
+def test_what_is_no_opening_file_is_refused(file, code):
+    with pytest.raises(CertificateError) as failure:
+        read_opening(file)
+    assert failure.value.code is code
