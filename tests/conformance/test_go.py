@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from certs import checkpoint
 from certs.errors import CertificateError
@@ -101,6 +103,39 @@ def test_go_and_we_refuse_a_changed_checkpoint(go, golden, signed_note):
         assert go.ask({"note": changed, "vkeys": [vkey]})["accepted"] is False, changed
         with pytest.raises(CertificateError):
             _verify_note(changed)
+
+
+LINES = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+OTHER_LINES = st.builds(
+    lambda name, data: f"— {name} {_encoded(data)}\n",
+    st.sampled_from(["witness.example", make.ORIGIN, "a+b", "ü", "a\u00a0b", "a\u2028b", "a\u0085b", "\ufeffa"])
+    | LINES,
+    st.binary(max_size=8) | st.just(make.log_key.log_id[:4] + bytes(64)),
+)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    extensions=st.lists(LINES, max_size=2),
+    around=st.tuples(st.lists(OTHER_LINES, max_size=2), st.lists(OTHER_LINES, max_size=2)),
+    end=st.sampled_from(["", "", "\n", "x"]),
+)
+def test_what_we_open_go_opens_too(extensions, around, end, go, signed_note):
+    """Notes that the log did sign, with lines of anything around its signature: ours never reads more than Go's."""
+    text = f"{make.ORIGIN}\n6\n{_encoded(bytes(32))}\n" + "".join(line + "\n" for line in extensions)
+    signed = signed_note(text, (make.ORIGIN, make.log_signer.private_key, make.log_key.log_id[:4]))
+    head, _, line = signed.rpartition("\n\n")
+    note = f"{head}\n\n{''.join(around[0])}{line}{''.join(around[1])}{end}"
+    try:
+        size = _verify_note(note)
+    except CertificateError:
+        return
+    assert size == 6
+    assert go.ask({"note": note, "vkeys": [make.log_key.vkey]}) == {
+        "accepted": True,
+        "text": text,
+        "signers": [make.ORIGIN],
+    }
 
 
 def test_go_reads_no_verifier_key_that_does_not_fit_itself(go, golden):

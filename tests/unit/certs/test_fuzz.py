@@ -198,6 +198,18 @@ def test_a_changed_note_or_proof_is_refused_with_a_code(data):
             read(changed)
 
 
+@fuzzed
+@given(data=st.data())
+def test_a_changed_key_is_read_or_refused_with_a_code(data):
+    for original, read in (
+        (make.certificate_key.spki, PublicKey.from_spki),
+        (make.log_key.key.spki, PublicKey.from_spki),
+        (make.certificate_key.pem, PublicKey.from_pem),
+    ):
+        _judged(read, _spliced(data.draw, original, st.binary(max_size=4)))
+    _judged(NoteKey.from_vkey, _spliced(data.draw, make.log_key.vkey, st.text(max_size=4)))
+
+
 ROUND = MAX_BYTES - 64
 SLOW_BYTES = {
     "brackets": b"[" * ROUND,
