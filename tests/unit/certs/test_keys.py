@@ -1,6 +1,9 @@
 """Keys: two algorithms, one encoding, no weak points."""
 
+import copy
 import os
+import pickle
+import re
 import stat
 
 import pytest
@@ -183,3 +186,15 @@ def test_points_off_the_curve_are_refused():
 def test_only_an_ed25519_key_has_ed25519_bytes():
     with pytest.raises(CertificateError, match="not an Ed25519"):
         _ = PublicKey.from_spki(EcdsaP256Signer.generate().public_key).ed25519_bytes
+
+
+@pytest.mark.parametrize("generate", SIGNERS + EPHEMERAL)
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_signer_is_neither_pickled_nor_copied(generate, duplicate):
+    with pytest.raises(TypeError, match="neither pickled nor copied"):
+        duplicate(generate())
+
+
+@pytest.mark.parametrize("generate", SIGNERS + EPHEMERAL)
+def test_a_signer_shows_nothing_of_its_key(generate):
+    assert re.fullmatch(r"(UnsafeEphemeralSigner\(signer=)?\w+Signer\(\)\)?", repr(generate()))
