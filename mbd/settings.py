@@ -9,6 +9,11 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
+def token_library() -> str | None:
+    """The PKCS#11 library of the token, by the variable ``PYKCS11LIB``, which securesystemslib reads as well."""
+    return os.environ.get("PYKCS11LIB")
+
+
 def default_home() -> Path:
     """Where state lives when nobody says otherwise: ``$XDG_STATE_HOME/mbd`` or ``~/.local/state/mbd``."""
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "mbd"
@@ -34,6 +39,22 @@ class Settings(BaseSettings):
 
     key_passphrase: SecretStr | None = None
     """Encrypts private keys on disk. Without it they are protected by file mode 0600 alone."""
+
+    key_passphrase_file: Path | None = None
+    """A file with the same, readable by its owner alone; one newline at its end does not count."""
+
+    certificate_key: str | None = Field(
+        default=None,
+        pattern=r"^(hsm:[0-9]+\?label=[^&]+|awskms:.+|gcpkms:.+|azurekms://[^/.]+\.[^/]+/keys/[^/]+/[^/]+)$",
+    )
+    """The URI of the private key that signs certificates, in a token or a key service. Default: a file in the state
+    folder."""
+
+    token_pin: SecretStr | None = None
+    """The PIN of the token, for a ``certificate_key`` of the scheme ``hsm``."""
+
+    token_pin_file: Path | None = None
+    """A file with the same, readable by its owner alone; one newline at its end does not count."""
 
     certify_absence: bool = False
     """Answer requests for what no live model holds with certificates of absence, instead of an error."""
@@ -72,6 +93,14 @@ class Settings(BaseSettings):
         unknown = sorted(name for name in ours - known if not name.startswith("MBD_TEST_"))
         if unknown:
             raise ValueError(f"there is no setting {', '.join(unknown)}")
+        return self
+
+    @model_validator(mode="after")
+    def _one_source_of_each_secret(self) -> Self:
+        """Of two passphrases nobody knows which one counts."""
+        for name in ("key_passphrase", "token_pin"):
+            if getattr(self, name) is not None and getattr(self, f"{name}_file") is not None:
+                raise ValueError(f"MBD_{name.upper()} and MBD_{name.upper()}_FILE are both set")
         return self
 
     @cached_property

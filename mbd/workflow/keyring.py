@@ -1,6 +1,6 @@
 """A deployment's secrets and what it publishes of them. It signs nothing itself and never prints a secret.
 
-keys/certificate.pem    ECDSA P-256: signs certificates
+keys/certificate.pem    ECDSA P-256: signs certificates; absent where a token or a key service does
 keys/log.pem            Ed25519: signs checkpoints
 keys/noise.secret       32 bytes: keys the noise; committed to in the log before any request is known
 keys/subjects.secret    32 bytes: names people in the database
@@ -17,12 +17,13 @@ from pathlib import Path
 from certs import checkpoint as checkpoints
 from certs.checkpoint import NoteKey
 from certs.key_files import load_signer, save_signer
-from certs.keys import EcdsaP256Signer, Ed25519Signer, PublicKey
+from certs.keys import EcdsaP256Signer, Ed25519Signer, PublicKey, Signer
 from certs.trusted_root import TrustedLog, TrustedRoot, TrustedSigner, ValidFor, build_trusted_root, parse
 from mbd.durable import write_durably
 from mbd.errors import SettingsError
 from mbd.privacy.noise import SECRET_BYTES, NoiseSource
 from mbd.records.ledger import TreeHead
+from mbd.workflow.dumps import forbid_core_dumps
 
 _SUBJECT_DOMAIN = b"mbd subject key v1\0"
 
@@ -39,7 +40,7 @@ class Keyring:
         trusted_root: what is published, as bytes.
     """
 
-    certificate: EcdsaP256Signer | Ed25519Signer
+    certificate: Signer
     log: EcdsaP256Signer | Ed25519Signer
     origin: str
     noise: NoiseSource
@@ -75,8 +76,12 @@ class Keyring:
         return TreeHead(checkpoint.size, checkpoint.root)
 
 
-def create_keyring(home: Path, *, origin: str, passphrase: bytes | None, now: datetime) -> Keyring:
+def create_keyring(
+    home: Path, *, origin: str, passphrase: bytes | None, now: datetime, external: Signer | None = None
+) -> Keyring:
     """Make all keys of a new deployment and publish their public halves.
+
+    The certificate key is not made where `external` has one already.
 
     Crash point: the trusted root is written last; without it the folder counts as unmade, and the next start refuses
     it and says so, rather than sign with keys that nobody can know.
@@ -84,6 +89,7 @@ def create_keyring(home: Path, *, origin: str, passphrase: bytes | None, now: da
     Raises:
         SettingsError: there are keys already.
     """
+    forbid_core_dumps()
     keys, published = home / "keys", home / "published"
     try:
         keys.mkdir(mode=0o700, parents=True)
@@ -92,8 +98,10 @@ def create_keyring(home: Path, *, origin: str, passphrase: bytes | None, now: da
             f"There are keys in {keys} already.", remedy="use them; keys are never overwritten"
         ) from None
     published.mkdir(exist_ok=True)
-    certificate, log = EcdsaP256Signer.generate(), Ed25519Signer.generate()
-    save_signer(keys / "certificate.pem", certificate, passphrase=passphrase)
+    certificate, log = external, Ed25519Signer.generate()
+    if certificate is None:
+        certificate = EcdsaP256Signer.generate()
+        save_signer(keys / "certificate.pem", certificate, passphrase=passphrase)
     save_signer(keys / "log.pem", log, passphrase=passphrase)
     for name in ("noise.secret", "subjects.secret"):
         _write_secret(keys / name, secrets.token_bytes(SECRET_BYTES))
@@ -106,16 +114,17 @@ def create_keyring(home: Path, *, origin: str, passphrase: bytes | None, now: da
     (published / "log.vkey").write_text(note_key.vkey + "\n")
     root = build_trusted_root([TrustedLog(note_key, window)], [TrustedSigner(certificate_key, window)])
     write_durably(published / "trusted_root.json", root)
-    return open_keyring(home, passphrase=passphrase)
+    return open_keyring(home, passphrase=passphrase, external=external)
 
 
-def open_keyring(home: Path, *, passphrase: bytes | None) -> Keyring:
-    """The keys of a deployment.
+def open_keyring(home: Path, *, passphrase: bytes | None, external: Signer | None = None) -> Keyring:
+    """The keys of a deployment; the certificate key is `external`, or else in a file.
 
     Raises:
-        SettingsError: there are none, or they are not all there.
+        SettingsError: there are none, they are not all there, or the certificate key is not in the trusted root.
         KeyFileError: a key file is readable by others, or the passphrase is wrong.
     """
+    forbid_core_dumps()
     keys, root = home / "keys", home / "published" / "trusted_root.json"
     if not keys.exists():
         raise SettingsError(f"There are no keys in {keys}.", remedy="make them with `mbd keys init`")
@@ -128,13 +137,32 @@ def open_keyring(home: Path, *, passphrase: bytes | None) -> Keyring:
             remedy="restore it from a backup; if `mbd keys init` was interrupted, remove keys/ and published/",
         ) from error
     return Keyring(
-        certificate=load_signer(keys / "certificate.pem", passphrase=passphrase),
+        certificate=_certificate_signer(keys, trusted_root, passphrase=passphrase, external=external),
         log=load_signer(keys / "log.pem", passphrase=passphrase),
         origin=parse(trusted_root).logs[0].key.name,
         noise=NoiseSource(noise),
         trusted_root=trusted_root,
         _subjects=subjects,
     )
+
+
+def _certificate_signer(
+    keys: Path, trusted_root: bytes, *, passphrase: bytes | None, external: Signer | None
+) -> Signer:
+    """Who signs certificates, held against the trusted root: nobody could verify what another key signs."""
+    path = keys / "certificate.pem"
+    if external is None and not path.exists():
+        raise SettingsError(
+            f"There is no certificate key at {path}.",
+            remedy="set MBD_CERTIFICATE_KEY as when the keys were made, or restore the file from a backup",
+        )
+    signer = external or load_signer(path, passphrase=passphrase)
+    if signer.key_id not in {known.key.key_id for known in parse(trusted_root).signers}:
+        raise SettingsError(
+            "The certificate key is not one that this deployment's trusted_root.json names.",
+            remedy="set or unset MBD_CERTIFICATE_KEY as when the keys were made",
+        )
+    return signer
 
 
 def _write_secret(path: Path, secret: bytes) -> None:

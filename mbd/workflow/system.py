@@ -22,6 +22,7 @@ from mbd.records.models import ModelVersion
 from mbd.records.suppression import Channel, suppressions
 from mbd.settings import Settings
 from mbd.workflow.keyring import Keyring, create_keyring, open_keyring
+from mbd.workflow.signers import external_signer, key_passphrase
 
 Clock = Callable[[], datetime]
 
@@ -152,19 +153,20 @@ def open_system(settings: Settings, *, create: bool, clock: Clock = utc_now, ins
 
     Raises:
         SettingsError: it is not there, or not usable.
+        SignerError: the certificate key is in a token or service that cannot be reached.
         SchemaVersionError: its database is older or newer than this program.
         LedgerError: see `refuse_rollback`.
     """
     home = settings.state
-    passphrase = settings.key_passphrase.get_secret_value().encode() if settings.key_passphrase else None
     if create:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not (home / "keys").exists():
-            upgrade(settings.database)
-            create_keyring(home, origin=settings.origin, passphrase=passphrase, now=clock())
     elif not home.is_dir():
         raise SettingsError(f"There is no state folder {home}.", remedy="begin with `mbd train`, or give --home")
-    keyring = open_keyring(home, passphrase=passphrase)
+    passphrase, external = key_passphrase(settings), external_signer(settings)
+    if create and not (home / "keys").exists():
+        upgrade(settings.database)
+        create_keyring(home, origin=settings.origin, passphrase=passphrase, now=clock(), external=external)
+    keyring = open_keyring(home, passphrase=passphrase, external=external)
     engine = open_database(settings.database)
     system = System(settings, home, engine, keyring, clock)
     try:
