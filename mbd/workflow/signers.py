@@ -57,7 +57,7 @@ def external_signer(settings: Settings) -> "ExternalSigner | None":
     with _reaching(uri, pin):
         from securesystemslib.signer import Signer as Opener  # noqa: PLC0415 - an extra that few need
 
-        return ExternalSigner(uri, key, Opener.from_priv_key_uri(uri, imported, pin))
+        return ExternalSigner(uri, key, Opener.from_priv_key_uri(uri, imported, pin), pin)
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class ExternalSigner(Uncopied):
     uri: str
     key: PublicKey
     _backend: "Backend" = field(repr=False)
-    _pin: "_Pin | None" = field(repr=False, default=None)
+    _pin: "_Pin | None" = field(repr=False)
 
     def sign(self, message: bytes) -> bytes:
         """A signature over the message, verified before it is returned.
