@@ -1,4 +1,7 @@
-"""Private keys on disk: PEM PKCS#8, mode 0600, written once, never overwritten. It knows nothing of what is signed."""
+"""Secrets on disk: private keys (PEM PKCS#8, mode 0600, written once, never overwritten), passphrases and PINs.
+
+It knows nothing of what is signed.
+"""
 
 import os
 from pathlib import Path
@@ -59,7 +62,7 @@ def load_signer(path: Path, *, passphrase: bytes | None) -> FileSigner:
     Raises:
         KeyFileError: the file is missing, readable by others, of another kind of key, or the passphrase is wrong.
     """
-    pem = _read_private_file(path)
+    pem = _read_private_file(path, "key")
     try:
         key = load_pem_private_key(pem, passphrase)
     except TypeError:
@@ -89,7 +92,19 @@ def load_signer(path: Path, *, passphrase: bytes | None) -> FileSigner:
     )
 
 
-def _read_private_file(path: Path) -> bytes:
+def read_secret(path: Path) -> bytes:
+    """A passphrase or PIN from a file that somebody wrote: its content, without one newline at the end.
+
+    Raises:
+        KeyFileError: the file is missing, readable by others, or empty.
+    """
+    secret = _read_private_file(path, "secret").removesuffix(b"\n")
+    if not secret:
+        raise KeyFileError(Code.KEY_FILE_UNREADABLE, f"The secret at {path} is empty.", remedy="write it there")
+    return secret
+
+
+def _read_private_file(path: Path, what: str) -> bytes:
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode & 0o777
@@ -97,13 +112,13 @@ def _read_private_file(path: Path) -> bytes:
     except OSError as error:
         raise KeyFileError(
             Code.KEY_FILE_UNREADABLE,
-            f"The key at {path} cannot be opened: {error.strerror}.",
-            remedy="check the path, or make a key first",
+            f"The {what} at {path} cannot be opened: {error.strerror}.",
+            remedy=f"check the path, or make a {what} first",
         ) from None
     if mode & 0o077:
         raise KeyFileError(
             Code.KEY_FILE_PERMISSIONS,
-            f"The key at {path} has mode {mode:04o}: others than its owner can reach it.",
-            remedy=f"run: chmod 600 {path}; if others may have read it, replace the key",
+            f"The {what} at {path} has mode {mode:04o}: others than its owner can reach it.",
+            remedy=f"run: chmod 600 {path}; if others may have read it, replace the {what}",
         )
     return content

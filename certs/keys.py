@@ -5,10 +5,10 @@ empty context) for checkpoints alone. An algorithm always comes from the key, ne
 neither what is signed nor where private keys are kept.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import (
@@ -143,7 +143,11 @@ class PublicKey:
         return key.public_bytes_raw()
 
     def verifies(self, signature: bytes, message: bytes) -> bool:
-        """Whether the signature is this key's over the message. ECDSA signatures are DER (RFC 3279)."""
+        """Whether the signature is this key's over the message; False for any bytes that are not.
+
+        ECDSA: strict DER (RFC 3279), nothing after it. Ed25519: R and S in their one encoding, by the equation without
+        the cofactor (RFC 8032 section 5.1.7).
+        """
         key = load_der_public_key(self.spki)
         try:
             if isinstance(key, Ed25519PublicKey | MLDSA44PublicKey):
@@ -178,11 +182,23 @@ class Signer(Protocol):
         """SHA-256 of ``public_key``, in hex."""
 
 
+class Uncopied:
+    """A base of signers: an object that can sign is in one place, not in a pickle, a copy or another process."""
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse `pickle` and `copy`.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(f"{type(self).__name__} is neither pickled nor copied: it can sign")
+
+
 @dataclass(frozen=True)
-class EcdsaP256Signer:
+class EcdsaP256Signer(Uncopied):
     """ECDSA P-256 with SHA-256, the algorithm of certificates: every HSM and KMS has it."""
 
-    private_key: EllipticCurvePrivateKey
+    private_key: EllipticCurvePrivateKey = field(repr=False)
 
     algorithm = Algorithm.ECDSA_P256
 
@@ -207,10 +223,10 @@ class EcdsaP256Signer:
 
 
 @dataclass(frozen=True)
-class Ed25519Signer:
+class Ed25519Signer(Uncopied):
     """Ed25519 (RFC 8032), the algorithm of the log's checkpoints."""
 
-    private_key: Ed25519PrivateKey
+    private_key: Ed25519PrivateKey = field(repr=False)
 
     algorithm = Algorithm.ED25519
 
@@ -235,10 +251,10 @@ class Ed25519Signer:
 
 
 @dataclass(frozen=True)
-class MlDsa44Signer:
+class MlDsa44Signer(Uncopied):
     """ML-DSA-44 (FIPS 204), the log's optional second algorithm: checkpoints that outlive elliptic curves."""
 
-    private_key: MLDSA44PrivateKey
+    private_key: MLDSA44PrivateKey = field(repr=False)
 
     algorithm = Algorithm.ML_DSA_44
 
@@ -263,7 +279,7 @@ class MlDsa44Signer:
 
 
 @dataclass(frozen=True)
-class UnsafeEphemeralSigner:
+class UnsafeEphemeralSigner(Uncopied):
     """A key that dies with the process: for tests. Nobody can ever sign again as the issuer of its certificates."""
 
     signer: EcdsaP256Signer | Ed25519Signer
@@ -297,7 +313,8 @@ def check_ed25519_point(raw: bytes) -> None:
     """Refuse 32 bytes that are no safe Ed25519 public key (RFC 8032 section 5.1.3, and the points of small order).
 
     A key of order 1, 2, 4 or 8 verifies one signature for many messages. A second encoding of a point, or a point
-    off the curve, makes verifiers disagree.
+    off the curve, makes verifiers disagree. A point of large order with a component of small order is accepted: under
+    the equation that `PublicKey.verifies` uses, its signatures bind their messages like any other's.
 
     Raises:
         CertificateError: ``key-invalid``.

@@ -2,6 +2,7 @@
 
 MbdError                         a message for the person who meets it, and the remedy
 ├── SettingsError                the environment or the state folder is not usable
+├── SignerError                  a token or key service that cannot be reached, or signs with another key
 ├── CohortError                  data that cannot be a cohort
 │   ├── RowError                 one row is wrong; names the row
 │   ├── UnsafePickleError        a pickle asked for something other than plain arrays
@@ -51,6 +52,10 @@ class MbdError(Exception):
 
 class SettingsError(MbdError):
     """The environment or the state folder is not usable."""
+
+
+class SignerError(MbdError):
+    """A token or key service that cannot be reached, or that signs with another key; nothing was signed."""
 
 
 class CohortError(MbdError):

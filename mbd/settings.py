@@ -8,6 +8,14 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+KEY_URI = r"^(hsm:[0-9]+\?label=[^&]+|awskms:.+|gcpkms:.+|azurekms://[^/.]+\.[^/]+/keys/[^/]+/[^/]+)$"
+"""A private key in a PKCS#11 token or a cloud's key service."""
+
+
+def token_library() -> str | None:
+    """The PKCS#11 library of the token, by the variable ``PYKCS11LIB``, which securesystemslib reads as well."""
+    return os.environ.get("PYKCS11LIB")
+
 
 def default_home() -> Path:
     """Where state lives when nobody says otherwise: ``$XDG_STATE_HOME/mbd`` or ``~/.local/state/mbd``."""
@@ -38,6 +46,22 @@ class Settings(BaseSettings):
 
     key_passphrase: SecretStr | None = None
     """Encrypts private keys on disk. Without it they are protected by file mode 0600 alone."""
+
+    key_passphrase_file: Path | None = None
+    """A file with the same, readable by its owner alone; one newline at its end does not count."""
+
+    certificate_key: str | None = Field(
+        default=None,
+        pattern=KEY_URI,
+    )
+    """The URI of the private key that signs certificates, in a token or a key service. Default: a file in the state
+    folder."""
+
+    token_pin: SecretStr | None = None
+    """The PIN of the token, for a ``certificate_key`` of the scheme ``hsm``."""
+
+    token_pin_file: Path | None = None
+    """A file with the same, readable by its owner alone; one newline at its end does not count."""
 
     ml_dsa_checkpoints: bool = False
     """Of new deployments: sign checkpoints with ML-DSA-44 beside Ed25519. Clients that do not know it ignore it."""
@@ -85,15 +109,18 @@ class Settings(BaseSettings):
             raise ValueError(f"there is no setting {', '.join(unknown)}")
         return self
 
+    @model_validator(mode="after")
+    def _one_source_of_each_secret(self) -> Self:
+        """Of two passphrases nobody knows which one counts."""
+        for name in ("key_passphrase", "token_pin"):
+            if getattr(self, name) is not None and getattr(self, f"{name}_file") is not None:
+                raise ValueError(f"MBD_{name.upper()} and MBD_{name.upper()}_FILE are both set")
+        return self
+
     @cached_property
     def state(self) -> Path:
         """The state folder in force."""
         return (self.home or default_home()).expanduser()
-
-    @property
-    def passphrase(self) -> bytes | None:
-        """What private keys are encrypted with."""
-        return self.key_passphrase.get_secret_value().encode() if self.key_passphrase else None
 
     @cached_property
     def database(self) -> str:

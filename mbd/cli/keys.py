@@ -1,5 +1,6 @@
 """``mbd keys``: make a deployment's keys, replace them in good order or after a theft, show what of them is public."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -9,7 +10,7 @@ import typer
 
 from mbd.cli.options import Home, Json
 from mbd.cli.output import Output, command, settings_for
-from mbd.settings import Settings
+from mbd.settings import KEY_URI, Settings
 
 app = typer.Typer(help="Make, replace and show keys.", no_args_is_help=True)
 
@@ -25,8 +26,9 @@ class RotatedRole(StrEnum):
 def init(home: Home = None, as_json: Json = False) -> None:
     """Make a new deployment: folder, database, keys.
 
-    Logs the commitment to the noise secret, so that it precedes every request. With MBD_KEY_PASSPHRASE set, the private
-    keys are encrypted. A deployment that has keys keeps them.
+    Logs the commitment to the noise secret, so that it precedes every request. With MBD_KEY_PASSPHRASE or
+    MBD_KEY_PASSPHRASE_FILE set, the private keys are encrypted. With MBD_CERTIFICATE_KEY set, that token or key service
+    signs certificates. A deployment that has keys keeps them.
     """
     with command(as_json) as out:
         from mbd.workflow.log import commit_to_noise
@@ -38,12 +40,27 @@ def init(home: Home = None, as_json: Json = False) -> None:
         _show(out, settings)
 
 
+def _key_uri(value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(KEY_URI, value):
+        raise typer.BadParameter("it is no hsm:, awskms:, gcpkms: or azurekms: URI (docs/settings.md)")
+    return value
+
+
+NewKey = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URI", callback=_key_uri, help="A certificate key in a token or key service, instead of a new file."
+    ),
+]
+
+
 @app.command()
 def rotate(
     role: Annotated[RotatedRole, typer.Argument(metavar="ROLE", help="certificate or log.")],
     overlap_days: Annotated[
         float, typer.Option(min=0, help="How long the old key stays in use beside the new one.")
     ] = 30,
+    new_key: NewKey = None,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
@@ -57,11 +74,12 @@ def rotate(
         from mbd.workflow.system import open_system
 
         with open_system(settings_for(home), create=False) as system:
-            done = run(system, role.value, overlap=timedelta(days=overlap_days))
+            done = run(system, role.value, overlap=timedelta(days=overlap_days), new_key=new_key)
         out.result = _succession_json(done)
         out.unbroken(f"New {role} key", done.new_key)
         out.say(f"The old key, {done.old_key[:16]}, signs until {done.until:%Y-%m-%d %H:%M:%S} UTC.")
-        out.say("give verifiers published/trusted_root.json anew before that.", lead="Next:")
+        then = f" Then set MBD_CERTIFICATE_KEY={new_key}" if new_key else ""
+        out.say(f"give verifiers published/trusted_root.json anew before that.{then}", lead="Next:")
 
 
 @app.command()
@@ -70,6 +88,7 @@ def compromised(
     since: Annotated[
         datetime, typer.Option(formats=["%Y-%m-%dT%H:%M:%SZ"], help="Since when somebody else may hold it (UTC).")
     ],
+    new_key: NewKey = None,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
@@ -83,8 +102,10 @@ def compromised(
         from mbd.workflow.system import open_system
 
         with open_system(settings_for(home), create=False) as system, out.stages() as stages:
-            done = end(system, key, since=since.replace(tzinfo=UTC))
-            renewed = renew(system.with_current_keys(), key, on_step=lambda step: stages.update("renewing", None, step))
+            done = end(system, key, since=since.replace(tzinfo=UTC), new_key=new_key)
+            renewed = renew(
+                system.with_current_keys(new_key), key, on_step=lambda step: stages.update("renewing", None, step)
+            )
         out.result = {
             "succession": _succession_json(done) if done else None,
             "renewed": [certificate.id for certificate in renewed],
@@ -133,20 +154,25 @@ def show(home: Home = None, as_json: Json = False) -> None:
 
 def _show(out: Output, settings: Settings) -> None:
     from mbd.workflow.keyring import open_keyring
+    from mbd.workflow.signers import external_signer, key_passphrase
     from mbd.workflow.system import utc_now
 
-    keyring = open_keyring(settings.state, passphrase=settings.passphrase, now=utc_now())
+    passphrase = key_passphrase(settings)
+    keyring = open_keyring(settings.state, passphrase=passphrase, now=utc_now(), external=external_signer(settings))
     published = settings.state / "published"
     out.result = {
         "certificate_key": keyring.certificate_key.key_id,
+        "certificate_key_uri": settings.certificate_key,
         "log_key": keyring.note_key.vkey,
         "log_ml_dsa_key": keyring.ml_dsa_key.vkey if keyring.ml_dsa_key else None,
         "keys": _keys_json(keyring.trusted),
         "noise_commitment": keyring.noise.commitment,
         "trusted_root": str(published / "trusted_root.json"),
-        "encrypted": settings.passphrase is not None,
+        "encrypted": passphrase is not None,
     }
     out.unbroken("Certificate key (ECDSA P-256; SHA-256 of its SPKI)", keyring.certificate_key.key_id)
+    if settings.certificate_key is not None:
+        out.unbroken("It is kept in", settings.certificate_key)
     out.unbroken("Log key (Ed25519)", keyring.note_key.vkey)
     if keyring.ml_dsa_key:
         out.unbroken("Log key (ML-DSA-44), SHA-256 of its SPKI", keyring.ml_dsa_key.key.key_id)
@@ -156,10 +182,10 @@ def _show(out: Output, settings: Settings) -> None:
     if ended:
         rows = [(row["role"], (row["key"] or "-")[:16], row["from"], row["until"]) for row in ended]
         out.table("Keys with an end", ["role", "key", "from", "until"], rows)
-    if settings.passphrase is None:
+    if passphrase is None:
         out.say(
             "The private keys are not encrypted: only file mode 0600 protects them. To have them encrypted, set "
-            "MBD_KEY_PASSPHRASE before the first `mbd keys init`.",
+            "MBD_KEY_PASSPHRASE_FILE before the first `mbd keys init`.",
             lead="Note:",
             style="yellow",
         )

@@ -205,7 +205,7 @@ def _as_ours(error: Exception) -> MbdError | CertificateError | None:
 def _show_error(output: Output, error: MbdError | CertificateError) -> None:
     remedy = error.remedy
     if isinstance(error, CertificateError) and error.code is Code.KEY_FILE_PASSPHRASE:
-        remedy += "; it is read from MBD_KEY_PASSPHRASE"  # certs knows no environment
+        remedy += "; it is read from MBD_KEY_PASSPHRASE or MBD_KEY_PASSPHRASE_FILE"  # certs knows no environment
     if output.as_json:
         more: dict[str, object] = {}
         if isinstance(error, CertificateError):

@@ -1,6 +1,6 @@
 """A deployment's secrets and what it publishes of them. It signs nothing itself and never prints a secret.
 
-keys/certificate-ID.pem   ECDSA P-256: signs certificates
+keys/certificate-ID.pem   ECDSA P-256: signs certificates; none where a token or a key service does
 keys/log-ID.pem           Ed25519: signs checkpoints
 keys/log-ml-dsa-44-ID.pem ML-DSA-44: signs them too, where that is asked for
 keys/time-stamps-ID.pem   ECDSA P-256: the deployment's own time stamp authority
@@ -39,6 +39,7 @@ from mbd.durable import write_durably
 from mbd.errors import SettingsError
 from mbd.privacy.noise import SECRET_BYTES, NoiseSource
 from mbd.records.ledger import TreeHead
+from mbd.workflow.dumps import forbid_core_dumps
 
 Role: TypeAlias = Literal["certificate", "log", "log-ml-dsa-44", "time-stamps"]
 """What a key file is for; the beginning of its name."""
@@ -109,8 +110,18 @@ class Keyring:
         return TreeHead(checkpoint.size, checkpoint.root)
 
 
-def create_keyring(home: Path, *, origin: str, passphrase: bytes | None, ml_dsa: bool, now: datetime) -> Keyring:
+def create_keyring(
+    home: Path,
+    *,
+    origin: str,
+    passphrase: bytes | None,
+    ml_dsa: bool,
+    now: datetime,
+    external: Signer | None = None,
+) -> Keyring:
     """Make all keys of a new deployment and publish their public halves.
+
+    The certificate key is not made where `external` has one already.
 
     Crash point: the trusted root is written last; without it the folder counts as unmade, and the next start refuses
     it and says so, rather than sign with keys that nobody can know.
@@ -118,6 +129,7 @@ def create_keyring(home: Path, *, origin: str, passphrase: bytes | None, ml_dsa:
     Raises:
         SettingsError: there are keys already.
     """
+    forbid_core_dumps()
     keys = home / "keys"
     try:
         keys.mkdir(mode=0o700, parents=True)
@@ -132,7 +144,10 @@ def create_keyring(home: Path, *, origin: str, passphrase: bytes | None, ml_dsa:
     authority = TimestampAuthority.generate(origin, now=now)
     add_key(home, "time-stamps", authority.signer, passphrase=passphrase)
     window = ValidFor(start=now)
-    certificate = add_key(home, "certificate", EcdsaP256Signer.generate(), passphrase=passphrase)
+    if external is None:
+        certificate = add_key(home, "certificate", EcdsaP256Signer.generate(), passphrase=passphrase)
+    else:
+        certificate = PublicKey.from_spki(external.public_key)
     log = NoteKey(origin, add_key(home, "log", Ed25519Signer.generate(), passphrase=passphrase))
     publish(
         home,
@@ -140,7 +155,7 @@ def create_keyring(home: Path, *, origin: str, passphrase: bytes | None, ml_dsa:
             [TrustedLog(log, window)], [TrustedSigner(certificate, window)], [TrustedAuthority(authority.chain, window)]
         ),
     )
-    return open_keyring(home, passphrase=passphrase, now=now)
+    return open_keyring(home, passphrase=passphrase, now=now, external=external)
 
 
 def add_key(home: Path, role: Role, signer: FileSigner, *, passphrase: bytes | None) -> PublicKey:
@@ -179,15 +194,16 @@ def publish_derived(home: Path) -> None:
         write_durably(published / f"time-stamp-chain-{number}.pem", authority.chain.pem)
 
 
-def open_keyring(home: Path, *, passphrase: bytes | None, now: datetime) -> Keyring:
+def open_keyring(home: Path, *, passphrase: bytes | None, now: datetime, external: Signer | None = None) -> Keyring:
     """The keys of a deployment that may sign now.
 
     In an overlap of two keys the older one signs certificates until its window ends, and both sign checkpoints.
 
     Raises:
-        SettingsError: there are none, or they are not all there.
+        SettingsError: there are none, they are not all there, or the certificate key is not in the trusted root.
         KeyFileError: a key file is readable by others, or the passphrase is wrong.
     """
+    forbid_core_dumps()
     keys, root_path = home / "keys", home / "published" / "trusted_root.json"
     if not keys.exists():
         raise SettingsError(f"There are no keys in {keys}.", remedy="make them with `mbd keys init`")
@@ -202,9 +218,8 @@ def open_keyring(home: Path, *, passphrase: bytes | None, now: datetime) -> Keyr
     root = parse(trusted_root)
     origin = root.logs[0].key.name
     open_logs = _open([log for log in root.logs if log.key.name == origin], now)
-    open_signers = _open(root.signers, now)
-    if not open_logs or not open_signers:
-        raise SettingsError("No key may sign now: every window has ended.", remedy="see docs/keys.md, rotation")
+    if not open_logs:
+        raise SettingsError("No key of the log may sign now: every window has ended.", remedy="see docs/keys.md")
     chain = next(authority.chain for authority in root.authorities if authority.uri is None)
     authority_key = PublicKey.from_certificate(chain.certificates[0])
     stamper = load_signer(key_path(home, "time-stamps", authority_key.key_id), passphrase=passphrase)
@@ -214,7 +229,7 @@ def open_keyring(home: Path, *, passphrase: bytes | None, now: datetime) -> Keyr
     ]
     logs += [load_signer(path, passphrase=passphrase) for path in sorted(keys.glob("log-ml-dsa-44-*.pem"))]
     return Keyring(
-        certificate=load_signer(key_path(home, "certificate", open_signers[0].key.key_id), passphrase=passphrase),
+        certificate=_certificate_signer(home, root, now=now, passphrase=passphrase, external=external),
         logs=tuple(logs),
         origin=origin,
         authority=TimestampAuthority(stamper, chain),
@@ -227,6 +242,27 @@ def open_keyring(home: Path, *, passphrase: bytes | None, now: datetime) -> Keyr
 def _open(trusted: Sequence[_T], now: datetime) -> list[_T]:
     """Those whose window is open, the oldest first."""
     return sorted((each for each in trusted if each.valid_for.covers(now)), key=lambda each: each.valid_for.start)
+
+
+def _certificate_signer(
+    home: Path, root: TrustedRoot, *, now: datetime, passphrase: bytes | None, external: Signer | None
+) -> Signer:
+    """Who signs certificates now: of the keys that may, the oldest that is here."""
+    if external is not None and external.key_id not in {signer.key.key_id for signer in root.signers}:
+        raise SettingsError(
+            "The key that MBD_CERTIFICATE_KEY names is not one that this deployment's trusted_root.json names.",
+            remedy="set it as when the keys were made; to change keys, `mbd keys rotate certificate --new-key URI`",
+        )
+    for key_id in (signer.key.key_id for signer in _open(root.signers, now)):
+        if external is not None and external.key_id == key_id:
+            return external
+        path = key_path(home, "certificate", key_id)
+        if path.exists():
+            return load_signer(path, passphrase=passphrase)
+    raise SettingsError(
+        "No certificate key that is here is one that trusted_root.json lets sign now.",
+        remedy="set MBD_CERTIFICATE_KEY to the key that was made or rotated to, or restore its file from a backup",
+    )
 
 
 def _write_secret(path: Path, secret: bytes) -> None:

@@ -28,6 +28,7 @@ from mbd.workflow.issuance import publish_certificate
 from mbd.workflow.keyring import add_key, key_path, publish
 from mbd.workflow.log import sign_checkpoint
 from mbd.workflow.notices import log_notice, reissue, signed_by
+from mbd.workflow.signers import external_signer, key_passphrase
 from mbd.workflow.system import System
 
 Rotated: TypeAlias = Literal["certificate", "log"]
@@ -52,22 +53,29 @@ class Succession:
     until: datetime
 
 
-def rotate(system: System, role: Rotated, *, overlap: timedelta) -> Succession:
+def rotate(system: System, role: Rotated, *, overlap: timedelta, new_key: str | None = None) -> Succession:
     """Make a new key and publish it; the old one ends after the overlap.
+
+    Args:
+        system: the deployment.
+        role: whose key.
+        overlap: how long both are in use.
+        new_key: the URI of a certificate key in a token or a key service, which is taken instead of a new file.
 
     Crash points: a key that no trusted root names signs nothing, and is taken up by the next rotation of its role. A
     succession that was logged and not published is logged once: the next rotation finds it.
 
     Raises:
         SettingsError: an earlier rotation of this role still overlaps, or the overlap is negative.
+        SignerError: the new key cannot be reached.
     """
     if overlap < timedelta(0):
         raise SettingsError("An overlap is not negative.", remedy="give days, or 0 to end the old key at once")
     with system.exclusive():
-        return _rotate(system, role, until=system.clock() + overlap)
+        return _rotate(system, role, until=system.clock() + overlap, new_key=new_key)
 
 
-def compromised(system: System, key_id: str, *, since: datetime) -> Succession | None:
+def compromised(system: System, key_id: str, *, since: datetime, new_key: str | None = None) -> Succession | None:
     """Somebody else may hold a key since then: end it, put another in its place if it was in use, and log it.
 
     What it signed before ``since`` stays valid where a time stamp says so. Afterwards, with the keys read again,
@@ -86,13 +94,14 @@ def compromised(system: System, key_id: str, *, since: datetime) -> Succession |
                 f"The trusted root has no key {key_id[:16]}.",
                 remedy="give its whole SHA-256, as `mbd keys show` does",
             )
+        end = min(since, system.clock() - timedelta(seconds=1))  # from this second on it signs nothing
         in_use = [key for key, window in _windows(root, role).items() if window.covers(system.clock())]
         succession = None
         if in_use == [key_id]:
-            succession = _rotate(system, role, until=since)
+            succession = _rotate(system, role, until=end, new_key=new_key)
         else:
-            _publish(system, _ending(root, role, key_id, min(since, system.clock())))
-        fresh = system.with_current_keys()
+            _publish(system, _ending(root, role, key_id, end))
+        fresh = system.with_current_keys(certificate_key=new_key)
         with begin_locked(system.engine) as connection:
             if not any(known.kind == "key-compromised" for known in notices.about(connection, key_id)):
                 index = ledger.head(connection).size
@@ -139,7 +148,7 @@ def _still_verifies(system: System, bundle: str) -> bool:
     return True
 
 
-def _rotate(system: System, role: Rotated, *, until: datetime) -> Succession:
+def _rotate(system: System, role: Rotated, *, until: datetime, new_key: str | None) -> Succession:
     root, now = system.keyring.trusted, system.clock()
     in_use = {key: window for key, window in _windows(root, role).items() if window.covers(now)}
     if len(in_use) != 1:
@@ -151,7 +160,7 @@ def _rotate(system: System, role: Rotated, *, until: datetime) -> Succession:
     for ended, window in _windows(root, role).items():
         if window.end is not None and window.end < now:
             _destroy(system.home, role, ended)
-    new = _unused(system, role) or add_key(system.home, role, _NEW[role](), passphrase=system.settings.passphrase)
+    new = _external(system, role, new_key) if new_key else _unused(system, role) or _made(system, role)
     with begin_locked(system.engine) as connection:
         if not notices.about(connection, new.key_id):
             log_notice(system, connection, KeySucceeded(role=role, old_key=old, new_key=new.key_id))
@@ -197,12 +206,25 @@ def _publish(system: System, root: TrustedRoot) -> None:
     publish(system.home, build_trusted_root(root.logs, root.signers, root.authorities))
 
 
+def _made(system: System, role: Rotated) -> PublicKey:
+    return add_key(system.home, role, _NEW[role](), passphrase=key_passphrase(system.settings))
+
+
+def _external(system: System, role: Rotated, uri: str) -> PublicKey:
+    signer = external_signer(system.settings.model_copy(update={"certificate_key": uri}))
+    if role != "certificate" or signer is None:
+        raise SettingsError("The log's key is a file.", remedy="rotate it without --new-key")
+    if signer.key_id in _windows(system.keyring.trusted, role):
+        raise SettingsError("This key is, or was, in use already.", remedy="make a new one in the token or service")
+    return signer.key
+
+
 def _unused(system: System, role: Rotated) -> PublicKey | None:
     """A key that a rotation made and did not live to publish."""
     known = {key_path(system.home, role, key_id) for key_id in _windows(system.keyring.trusted, role)}
     for path in sorted((system.home / "keys").glob(f"{role}-[0-9a-f]*.pem")):
         if path not in known:
-            return PublicKey.from_spki(load_signer(path, passphrase=system.settings.passphrase).public_key)
+            return PublicKey.from_spki(load_signer(path, passphrase=key_passphrase(system.settings)).public_key)
     return None
 
 

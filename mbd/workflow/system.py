@@ -23,6 +23,7 @@ from mbd.records.suppression import Channel, suppressions
 from mbd.settings import Settings
 from mbd.workflow.destroyed_keys import destroy_again
 from mbd.workflow.keyring import Keyring, create_keyring, open_keyring
+from mbd.workflow.signers import external_signer, key_passphrase
 
 Clock = Callable[[], datetime]
 
@@ -114,10 +115,14 @@ class System:
             people = {channel.subject_key for channel in suppressions(connection).channels}
         return lambda subject: self.keyring.subject_key(subject) in people
 
-    def with_current_keys(self) -> "System":
-        """The same deployment with its keys read again, after some of them changed."""
-        keyring = open_keyring(self.home, passphrase=self.settings.passphrase, now=self.clock())
-        return replace(self, keyring=keyring)
+    def with_current_keys(self, certificate_key: str | None = None) -> "System":
+        """The same deployment with its keys read again, after some changed; perhaps with another external key (URI)."""
+        settings = self.settings
+        if certificate_key is not None:
+            settings = settings.model_copy(update={"certificate_key": certificate_key})
+        passphrase, external = key_passphrase(settings), external_signer(settings)
+        keyring = open_keyring(self.home, passphrase=passphrase, now=self.clock(), external=external)
+        return replace(self, settings=settings, keyring=keyring)
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -163,24 +168,23 @@ def open_system(settings: Settings, *, create: bool, clock: Clock = utc_now, ins
 
     Raises:
         SettingsError: it is not there, or not usable; or its journal of destroyed openings is damaged.
+        SignerError: the certificate key is in a token or service that cannot be reached.
         SchemaVersionError: its database is older or newer than this program.
         LedgerError: see `refuse_rollback`.
     """
     home = settings.state
     if create:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not (home / "keys").exists():
-            upgrade(settings.database)
-            create_keyring(
-                home,
-                origin=settings.origin,
-                passphrase=settings.passphrase,
-                ml_dsa=settings.ml_dsa_checkpoints,
-                now=clock(),
-            )
     elif not home.is_dir():
         raise SettingsError(f"There is no state folder {home}.", remedy="begin with `mbd train`, or give --home")
-    keyring = open_keyring(home, passphrase=settings.passphrase, now=clock())
+    passphrase, external = key_passphrase(settings), external_signer(settings)
+    if create and not (home / "keys").exists():
+        upgrade(settings.database)
+        ml_dsa = settings.ml_dsa_checkpoints
+        create_keyring(
+            home, origin=settings.origin, passphrase=passphrase, ml_dsa=ml_dsa, now=clock(), external=external
+        )
+    keyring = open_keyring(home, passphrase=passphrase, now=clock(), external=external)
     engine = open_database(settings.database)
     system = System(settings, home, engine, keyring, clock)
     try:

@@ -1,6 +1,9 @@
 """Keys: two algorithms, one encoding, no weak points."""
 
+import copy
 import os
+import pickle
+import re
 import stat
 
 import pytest
@@ -185,3 +188,15 @@ def test_an_ecdsa_key_has_no_raw_form():
         _ = PublicKey.from_spki(EcdsaP256Signer.generate().public_key).raw
     with pytest.raises(CertificateError, match="not the bytes"):
         PublicKey.from_raw(Algorithm.ECDSA_P256, bytes(64))
+
+
+@pytest.mark.parametrize("generate", SIGNERS + EPHEMERAL)
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_signer_is_neither_pickled_nor_copied(generate, duplicate):
+    with pytest.raises(TypeError, match="neither pickled nor copied"):
+        duplicate(generate())
+
+
+@pytest.mark.parametrize("generate", SIGNERS + EPHEMERAL)
+def test_a_signer_shows_nothing_of_its_key(generate):
+    assert re.fullmatch(r"(UnsafeEphemeralSigner\(signer=)?\w+Signer\(\)\)?", repr(generate()))
