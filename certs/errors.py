@@ -43,6 +43,9 @@ class Code(StrEnum):
     INCLUSION_INVALID = "inclusion-invalid"
     CONSISTENCY_INVALID = "consistency-invalid"
     PROOF_MALFORMED = "proof-malformed"
+    TILE_MALFORMED = "tile-malformed"
+    TILE_MISMATCH = "tile-mismatch"
+    TILE_MISSING = "tile-missing"
 
     STATEMENT_MALFORMED = "statement-malformed"
     PREDICATE_UNKNOWN = "predicate-unknown"
