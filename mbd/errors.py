@@ -18,6 +18,9 @@ MbdError                         a message for the person who meets it, and the 
 │   └── UtilityError             noise left too little of the model; drawing it has been paid for
 ├── PrivacyError                 parameters for which no guarantee can be calibrated
 ├── AttackError                  an attack that has nothing to attack, or counts that have no interval
+├── MonitorError                 another log, or a copy of ours, that cannot be followed
+│   ├── UnreachableLogError      it cannot be reached, or serves what its checkpoint does not commit to
+│   └── LogAlarmError            it has forked or gone back, and its own signatures prove it
 └── RecordsError                 the database
     ├── LedgerError              the log would fork, skip, rewrite or go back
     └── SchemaVersionError       the database is older or newer than this program
@@ -130,6 +133,18 @@ class PrivacyError(MbdError):
 
 class AttackError(MbdError):
     """An attack that has nothing to attack, or counts that have no interval."""
+
+
+class MonitorError(MbdError):
+    """Another log, or a copy of ours, that cannot be followed."""
+
+
+class UnreachableLogError(MonitorError):
+    """The log cannot be reached, or serves what its checkpoint does not commit to. It may be mended tomorrow."""
+
+
+class LogAlarmError(MonitorError):
+    """The log has forked or gone back: two checkpoints with its signature contradict each other. Nothing mends that."""
 
 
 class RecordsError(MbdError):
