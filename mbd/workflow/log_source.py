@@ -102,7 +102,7 @@ class HttpSource:
                     if len(data) > limit:
                         break
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise _unreachable(f"{url}: {error or type(error).__name__}") from error
+            raise _unreachable(f"{url}: {str(error) or type(error).__name__}") from error
         return _within(bytes(data), limit, url)
 
 

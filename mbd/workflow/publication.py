@@ -79,8 +79,11 @@ def publish(
             raise LedgerError("The log has no signed checkpoint yet.", remedy="run mbd ledger checkpoint")
         before = _published_head(folder, read_note)
         _refuse_older(connection, latest, before)
+        target, note = folder / CHECKPOINT, latest.note.encode()
         if check_all:
             _remove_waste(folder)
+        elif before == latest.head and target.exists() and target.read_bytes() == note:
+            return Published(latest.head, 0)
         done = 0 if check_all else before.size
         wanted = _wanted(connection, done, latest.head.size)
         written = 0
@@ -91,7 +94,7 @@ def publish(
         _read_back(folder, latest, before, done, read_note)
         for tile in new_tiles(done, latest.head.size):
             _remove_partial(folder, tile)
-        write_durably(folder / CHECKPOINT, latest.note.encode())
+        write_durably(target, note)
     return Published(latest.head, written)
 
 
@@ -148,21 +151,21 @@ def _write_tile(connection: Connection, folder: Path, tile: Tile) -> int:
     return written
 
 
-def _put(path: Path, data: bytes) -> bool:
-    """Write a file that is not there, and compare one that is: it is never rewritten."""
+def _put(path: Path, data: bytes) -> int:
+    """Write a file that is not there (1), and compare one that is (0): it is never rewritten."""
     try:
         there = path.read_bytes()
     except FileNotFoundError:
         _make_folder(path.parent)
         write_durably(path, data)
-        return True
+        return 1
     if there != data:
         raise LedgerError(
             f"{path} was published with other bytes than the database has.",
             remedy="compare it with copies held elsewhere; if it alone is damaged, remove it, run mbd ledger publish",
         )
     sync(path.parent)  # it may be there because a process died before it had done so
-    return False
+    return 0
 
 
 def _read_back(folder: Path, latest: Checkpoint, before: TreeHead, done: int, read_note: ReadNote) -> None:
