@@ -46,20 +46,20 @@ class LogReader:
     def leaf_hashes(self, low: int, high: int) -> Iterator[bytes]:
         """The leaf hashes of the entries from `low` up to `high`, without it."""
         self._require_range(low, high)
-        for index in range(low, high):
-            yield self._hash(0, index)
+        for index in _files(low, high):
+            first = index * TILE_WIDTH
+            yield from self._tile(0, index)[max(low - first, 0) : high - first]
 
     def entries(self, low: int, high: int) -> Iterator[bytes]:
         """The entries from `low` up to `high`, without it, each held against its leaf hash."""
         self._require_range(low, high)
-        for index in range(low // TILE_WIDTH, -(-high // TILE_WIDTH)):
-            first = index * TILE_WIDTH
-            bundle = EntryBundle(index, min(TILE_WIDTH, self.size - first))
-            for at, entry in enumerate(self._get(bundle), start=first):
-                if leaf_hash(entry) != self._hash(0, at):
-                    _refuse(Code.TILE_MISMATCH, f"{bundle.path} does not hold the entry {at} that is in the tree.")
-                if low <= at < high:
-                    yield entry
+        for index in _files(low, high):
+            first, expected = index * TILE_WIDTH, self._tile(0, index)
+            bundle = EntryBundle(index, len(expected))
+            entries = self._get(bundle)
+            if [leaf_hash(entry) for entry in entries] != expected:
+                _refuse(Code.TILE_MISMATCH, f"{bundle.path} does not hold the entries whose hashes are in the tree.")
+            yield from entries[max(low - first, 0) : high - first]
 
     def root_at(self, size: int) -> bytes:
         """The root of the first `size` leaves."""
@@ -138,6 +138,11 @@ class LogReader:
     def _require_range(self, low: int, high: int) -> None:
         if not 0 <= low <= high <= self.size:
             _refuse(Code.TILE_MISSING, f"A log of {self.size} entries has none from {low} up to {high}.")
+
+
+def _files(low: int, high: int) -> range:
+    """The indices of the tiles at level 0, or bundles, that have the leaves from `low` up to `high`."""
+    return range(low // TILE_WIDTH, -(-high // TILE_WIDTH)) if low < high else range(0)
 
 
 def _perfect_root(hashes: list[bytes]) -> bytes:

@@ -20,12 +20,16 @@ MbdError                         a message for the person who meets it, and the 
 ├── PrivacyError                 parameters for which no guarantee can be calibrated
 ├── TimeStampError               a time stamp authority that cannot be used
 ├── AttackError                  an attack that has nothing to attack, or counts that have no interval
+├── MonitorError                 another log, or a copy of ours, that cannot be followed
+│   ├── UnreachableLogError      it cannot be reached, or serves what its checkpoint does not commit to
+│   └── LogAlarmError            it has forked or gone back; the evidence is kept
 └── RecordsError                 the database
     ├── LedgerError              the log would fork, skip, rewrite or go back
     └── SchemaVersionError       the database is older or newer than this program
 """
 
 import copyreg
+from pathlib import Path
 from typing import Any
 
 
@@ -140,6 +144,28 @@ class TimeStampError(MbdError):
 
 class AttackError(MbdError):
     """An attack that has nothing to attack, or counts that have no interval."""
+
+
+class MonitorError(MbdError):
+    """Another log, or a copy of ours, that cannot be followed."""
+
+
+class UnreachableLogError(MonitorError):
+    """The log cannot be reached, or serves what its checkpoint does not commit to. It may be mended tomorrow."""
+
+
+class LogAlarmError(MonitorError):
+    """The log has forked, or it shows less than it had signed before.
+
+    Attributes:
+        alarm: ``fork`` or ``rollback``.
+        evidence: the file that keeps both checkpoints.
+    """
+
+    def __init__(self, message: str, *, remedy: str, alarm: str, evidence: Path) -> None:
+        super().__init__(message, remedy=remedy)
+        self.alarm = alarm
+        self.evidence = evidence
 
 
 class RecordsError(MbdError):

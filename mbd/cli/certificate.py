@@ -1,9 +1,9 @@
 """``mbd certificate``: show and verify need no network, no database and no torch; replay needs the deployment."""
 
+from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +19,7 @@ from certs.verification import Verified
 from certs.verification import verify as verify_certificate
 from mbd.cli.options import BundleFile, CertificateId, Home, Json
 from mbd.cli.output import Output, command, settings_for
+from mbd.workflow.log_source import open_source
 
 app = typer.Typer(
     help="Show, verify, replay, revoke, reissue or export a certificate; give a person its opening.",
@@ -75,12 +76,10 @@ def verify(
         ),
     ] = None,
     log: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
-            metavar="DIR",
-            exists=True,
-            file_okay=False,
-            help="A copy of its log (checkpoint and tiles), to see what the log says later; may be repeated.",
+            metavar="PLACE",
+            help="A copy of its log (a folder or URL of C2SP tiles), to see what the log says later; may be repeated.",
         ),
     ] = None,
     opening: Annotated[
@@ -98,7 +97,7 @@ def verify(
 
     Needs no network, no database and no torch. Exit code 0: valid as of the log's size that is shown; 1: not valid.
     """
-    with command(as_json) as out:
+    with command(as_json) as out, ExitStack() as opened:
         out.result = {"valid": False}
         given = [read_opening(path.read_bytes()) for path in opening or []]
         verified = verify_certificate(
@@ -108,7 +107,7 @@ def verify(
             artifacts={path.name: sha256(path.read_bytes()).hexdigest() for path in artifact or []},
             openings={each.subject: each.key for each in given},
             noise_commitment=noise_commitment.read_bytes() if noise_commitment else None,
-            logs=[partial(_read_file, folder) for folder in log or []],
+            logs=[opened.enter_context(open_source(place)).fetch for place in log or []],
         )
         out.result = verified_json(verified)
         print_verified(out, verified)
@@ -212,12 +211,6 @@ def replay(bundle: BundleFile, home: Home = None, as_json: Json = False) -> None
             out.say("This deployment does not hold what the certificate says.", style="red")
     if not result.matched:
         raise typer.Exit(1)
-
-
-def _read_file(folder: Path, path: str) -> bytes | None:
-    """A file of a log's copy, or None where it has none."""
-    file = folder / path
-    return file.read_bytes() if file.is_file() else None
 
 
 def verified_json(verified: Verified) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``mbd ledger``: check the whole log, sign its head, prove an entry."""
+"""``mbd ledger``: check the whole log, sign its head, prove an entry; `log_copy` adds its public side."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,11 +6,14 @@ from typing import Annotated
 import typer
 
 from certs.errors import CertificateError
+from mbd.cli import log_copy
 from mbd.cli.options import Home, Json
 from mbd.cli.output import command, settings_for
 from mbd.errors import LedgerError
 
-app = typer.Typer(help="Check, sign and prove the append-only log.", no_args_is_help=True)
+app = typer.Typer(help="Check, sign, prove, publish and monitor append-only logs.", no_args_is_help=True)
+app.command("publish")(log_copy.publish)
+app.command("monitor")(log_copy.monitor)
 
 
 @app.command()

@@ -39,6 +39,7 @@ _EXTRAS = {
     "sqlalchemy": "ledger",
     "alembic": "ledger",
     "psycopg": "postgres",
+    "httpx": "service",
 }
 _NARROWEST = 20
 """Characters that a wrapping column keeps, if there is room at all."""

@@ -103,6 +103,31 @@ def leaf(connection: Connection, index: int) -> bytes:
     return bytes(body)
 
 
+def leaves(connection: Connection, low: int, high: int) -> list[bytes]:
+    """The exact bytes of the leaves from `low` up to `high`, without it.
+
+    Raises:
+        LedgerError: one is missing.
+    """
+    at = tables.leaf.c
+    rows = connection.scalars(select(at.body).where(at.idx >= low, at.idx < high).order_by(at.idx))
+    return _all_of([bytes(body) for body in rows], 0, low, high)
+
+
+def subtree_hashes(connection: Connection, level: int, low: int, high: int) -> list[bytes]:
+    """The roots of the perfect subtrees of 2^level leaves each, from the one at `low` up to that at `high`, without it.
+
+    Raises:
+        LedgerError: one is missing, or not complete yet.
+    """
+    if level == 0:
+        at, query = tables.leaf.c.idx, select(tables.leaf.c.hash)
+    else:
+        at, query = tables.node.c.idx, select(tables.node.c.hash).where(tables.node.c.level == level)
+    rows = connection.scalars(query.where(at >= low, at < high).order_by(at))
+    return _all_of([bytes(value) for value in rows], level, low, high)
+
+
 def root_at(connection: Connection, size: int) -> bytes:
     """The root of the first `size` leaves, computed from the stored subtrees.
 
@@ -177,6 +202,12 @@ def latest_checkpoint(connection: Connection) -> Checkpoint | None:
     return None if row is None else Checkpoint(TreeHead(row.size, row.root), row.note)
 
 
+def signed_sizes(connection: Connection, low: int, high: int) -> Sequence[int]:
+    """The sizes above `low` and up to `high`, with it, of which checkpoints were signed, in order."""
+    at = tables.checkpoint.c.size
+    return connection.scalars(select(at).where(at > low, at <= high).order_by(at)).all()
+
+
 def check_not_behind(connection: Connection, remembered: TreeHead) -> None:
     """Hold the log against a head remembered outside the database and its backups; do it before signing anything.
 
@@ -215,6 +246,15 @@ def _require_size(connection: Connection, size: int) -> None:
         raise LedgerError(
             f"The log has {current} leaves, not {size}.", remedy="ask for a size that the log has reached"
         )
+
+
+def _all_of(found: list[bytes], level: int, low: int, high: int) -> list[bytes]:
+    if len(found) != high - low:
+        raise LedgerError(
+            f"The log has {len(found)} of the {high - low} subtrees at level {level} from index {low} on.",
+            remedy="run mbd ledger fsck; do not sign until the log is whole",
+        )
+    return found
 
 
 def _roots(connection: Connection, ranges: Sequence[Range]) -> list[bytes]:

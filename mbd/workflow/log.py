@@ -1,4 +1,4 @@
-"""The pen of the log: signs checkpoints after commits, bundles what was logged, and never signs a second history."""
+"""The pen of the log: signs and publishes checkpoints after commits, bundles entries, never signs a second history."""
 
 from datetime import datetime
 
@@ -20,6 +20,7 @@ from mbd.records import commitments, ledger
 from mbd.records.database import begin_locked, begin_snapshot
 from mbd.records.ledger import Appended, Checkpoint
 from mbd.workflow.keyring import Keyring
+from mbd.workflow.publication import log_folder, publish
 from mbd.workflow.system import System, refuse_rollback
 from mbd.workflow.time_stamping import stamp
 
@@ -41,12 +42,13 @@ def append_envelope(connection: Connection, envelope: Envelope, keyring: Keyring
 
 
 def sign_checkpoint(system: System) -> Checkpoint:
-    """Sign the log's head, unless it was signed already, and remember it outside the database.
+    """Sign the log's head, unless it was signed already, remember it outside the database, and publish it.
 
-    Crash point: between the commit and the file the remembered checkpoint is older than the database, which is safe.
+    Crash points: between the commit and the file the remembered checkpoint is older than the database, which is safe;
+    so is the published one, until the next call brings it up to date.
 
     Raises:
-        LedgerError: see `refuse_rollback`.
+        LedgerError: see `refuse_rollback` and `publish`.
     """
     with begin_locked(system.engine) as connection:
         refuse_rollback(system, connection)
@@ -57,6 +59,7 @@ def sign_checkpoint(system: System) -> Checkpoint:
             note = checkpoints.sign(signed, system.keyring.logs, at=system.clock())
             latest = ledger.store_checkpoint(connection, Checkpoint(head, note))
     write_durably(system.checkpoint_path, latest.note.encode())
+    publish(system.engine, log_folder(system.home), read_note=system.keyring.read_checkpoint)
     return latest
 
 

@@ -17,11 +17,11 @@ import pytest
 from certs import bundle as bundles
 from certs import checkpoint as checkpoints
 from certs import trusted_root as roots
-from certs.checkpoint import NoteKey
 from certs.encoding import canonical_json, parse_json
 from certs.errors import CertificateError, Code, VerificationError
 from certs.keys import Algorithm, PublicKey
 from certs.merkle import leaf_hash, verify_consistency, verify_inclusion
+from certs.note import NoteKey
 from certs.verification import verify
 from mbd import hashing
 
@@ -114,10 +114,10 @@ def test_cctvs_edge_cases_of_ed25519(published):
         flags = set(vector["flags"] or ())
         if flags & {"low_order_A", "non_canonical_A"}:
             with pytest.raises(CertificateError) as failure:
-                PublicKey.from_ed25519(bytes.fromhex(vector["key"]))
+                PublicKey.from_raw(Algorithm.ED25519, bytes.fromhex(vector["key"]))
             assert failure.value.code is Code.KEY_INVALID
             continue
-        key = PublicKey.from_ed25519(bytes.fromhex(vector["key"]))
+        key = PublicKey.from_raw(Algorithm.ED25519, bytes.fromhex(vector["key"]))
         verdict = key.verifies(bytes.fromhex(vector["sig"]), vector["msg"].encode())
         assert not (verdict and flags & {"non_canonical_R", "low_order_residue"}), vector["number"]
 

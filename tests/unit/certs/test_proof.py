@@ -3,8 +3,8 @@
 import pytest
 
 from certs import bundle, proof
-from certs.checkpoint import NoteKey
 from certs.errors import CertificateError, Code
+from certs.note import NoteKey
 
 
 @pytest.fixture
