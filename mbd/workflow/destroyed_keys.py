@@ -10,17 +10,19 @@ It decides nothing; what is destroyed is for `mbd.workflow.erasure` to say.
 
 import logging
 import os
+import re
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from pydantic import ValidationError
 from sqlalchemy import Engine
 
-from certs.wire import Digest, Slug, Timestamp, Wire
+from certs.wire import format_timestamp
 from mbd.durable import sync
 from mbd.errors import SettingsError
+from mbd.hashing import canonical_json
 from mbd.records import commitments
 from mbd.records.certificates import about_live_versions
 from mbd.records.commitments import opening_id
@@ -29,19 +31,30 @@ from mbd.records.scrubbing import scrub
 
 _log = logging.getLogger(__name__)
 
+_LINE = re.compile(
+    rb'\{"certificate":"([A-Za-z0-9._+-]+)","destroyedAt":"([0-9]{4}-[0-9:T-]{14}Z)","opening":"([0-9a-f]{64})"\}'
+)
 
-class Destroyed(Wire):
+
+@dataclass(frozen=True)
+class Destroyed:
     """One opening that is to exist nowhere any more.
 
     Attributes:
         certificate: whose it was.
         opening: its id (`mbd.records.commitments.opening_id`).
-        destroyed_at: when that was decided.
+        destroyed_at: when that was decided; UTC, whole seconds.
     """
 
-    certificate: Slug
-    opening: Digest
-    destroyed_at: Timestamp
+    certificate: str
+    opening: str
+    destroyed_at: datetime
+
+    @property
+    def line(self) -> bytes:
+        """How the journal says it: canonical JSON (RFC 8785) and a line feed."""
+        at = format_timestamp(self.destroyed_at)
+        return canonical_json({"certificate": self.certificate, "destroyedAt": at, "opening": self.opening}) + b"\n"
 
 
 def remember(path: Path, destroyed: Sequence[Destroyed]) -> None:
@@ -55,7 +68,7 @@ def remember(path: Path, destroyed: Sequence[Destroyed]) -> None:
         whole = file.read().rfind(b"\n") + 1
         file.truncate(whole)
         file.seek(whole)
-        file.writelines(entry.canonical() + b"\n" for entry in destroyed)
+        file.writelines(entry.line for entry in destroyed)
         file.flush()
         os.fsync(descriptor)
     sync(path.parent)
@@ -67,10 +80,10 @@ def read(path: Path) -> list[Destroyed]:
     Raises:
         SettingsError: another line is damaged, so that nobody knows what must stay destroyed.
     """
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    body = path.read_bytes() if path.exists() else b""
     try:
-        return [Destroyed.model_validate_json(line, strict=True, by_alias=True, by_name=False) for line in lines]
-    except ValidationError:
+        return [_parse(line) for line in body.split(b"\n")[:-1]]
+    except ValueError:
         raise SettingsError(
             f"The journal of destroyed keys, {path}, is damaged.", remedy="restore it from its latest copy"
         ) from None
@@ -121,3 +134,11 @@ def destroy_again(engine: Engine, path: Path) -> tuple[str, ...]:
             name,
         )
     return tuple(sorted(back))
+
+
+def _parse(line: bytes) -> Destroyed:
+    found = _LINE.fullmatch(line)
+    if found is None:
+        raise ValueError("not a line of the journal")
+    certificate, at, opening = (part.decode() for part in found.groups())
+    return Destroyed(certificate, opening, datetime.fromisoformat(at))

@@ -36,11 +36,11 @@ def test_entries_come_back_in_order_and_there_are_none_without_a_file(journal, t
 def test_a_line_that_a_crash_cut_short_is_none_and_the_next_one_begins_afresh(journal, cut):
     whole = journal.read_bytes()
     with journal.open("ab") as file:
-        file.write((ENTRIES[2].canonical() + b"\n")[:cut])
+        file.write(ENTRIES[2].line[:cut])
     assert read(journal) == ENTRIES[:2]
     remember(journal, ENTRIES[3:])
     assert read(journal) == [*ENTRIES[:2], ENTRIES[3]]
-    assert journal.read_bytes() == whole + ENTRIES[3].canonical() + b"\n"
+    assert journal.read_bytes() == whole + ENTRIES[3].line
 
 
 def test_the_lines_are_on_disk_when_the_call_returns(journal, monkeypatch):
@@ -57,7 +57,10 @@ def test_the_lines_are_on_disk_when_the_call_returns(journal, monkeypatch):
     assert len(synced) == 2  # and the folder, which has the name
 
 
-@pytest.mark.parametrize("damage", [b"\n", b"{}\n", b'{"certificate":"mdc-9","opening":"00"}\n', b"\xff\n"])
+@pytest.mark.parametrize(
+    "damage",
+    [b"\n", b"{}\n", ENTRIES[0].line.replace(b"-03-", b"-13-"), b'{"certificate":"mdc-9","opening":"00"}\n', b"\xff\n"],
+)
 def test_a_damaged_journal_is_refused_and_so_is_its_deployment(trained_home, journal, damage):
     journal.write_bytes(damage + journal.read_bytes())
     with pytest.raises(SettingsError, match="is damaged"):

@@ -22,6 +22,7 @@ from mbd.records.database import begin_locked, begin_snapshot
 from mbd.records.exposure import live_descendants_of_revoked
 from mbd.records.requests import State
 from mbd.settings import Settings
+from mbd.training.recipe import Recipe
 from mbd.workflow.destroyed_keys import read
 from mbd.workflow.erasure import forget_certificate, forget_person
 from mbd.workflow.leaks import sources
@@ -44,6 +45,7 @@ SCRIPT = """
 import os, signal, sys
 from pathlib import Path
 from mbd.settings import Settings
+from mbd.training.recipe import Recipe
 from mbd.workflow.erasure import forget_person
 from mbd.workflow.system import open_system
 
@@ -199,6 +201,21 @@ def test_the_renewed_version_answers_alike_and_the_next_deletion_starts_from_it(
         assert live_descendants_of_revoked(connection) == ()
         assert fsck.fsck(connection, verify_note=system.keyring.read_checkpoint).ok
     assert system.suppressed()(people[0], Modality.AUDIO)
+
+
+@pytest.mark.parametrize("kind", ["entangled", "towers"])
+def test_a_renewed_version_of_networks_that_saw_people_can_be_deleted_from(
+    tmp_path, cohort, people, tower_recipe, kind
+):
+    recipe = Recipe(epochs=1, options={"width": 8, "property_width": 8}, trains_on="everyone")
+    with open_system(Settings(home=tmp_path / "home"), create=True) as system:
+        train_line(system, cohort, tower_recipe if kind == "towers" else recipe, line="main", seed=0)
+        withdrawn(system, people[0])
+        (version,) = forget_person(system, people[0]).versions
+        (result,) = revoke(system, [(people[1], Modality.AUDIO)])
+        verified = verify(result.bundle.read_bytes(), system.trusted_root_path.read_bytes(), at=utc_now())
+        assert verified.statement.predicate.lineage.parent_digest == version.digest
+        assert replay(system, result.bundle.read_bytes()).matched
 
 
 def test_a_person_who_kept_other_modalities_is_named_in_the_cohort_and_nowhere_else(system, people):
