@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt $(NODE_PACKAGES)
 	@$(BIN)/pip install -q --no-compile --disable-pip-version-check $$(grep -E '^(torch|uv)==' constraints.txt)
 	@$(BIN)/uv pip install -q -p .venv -c constraints.txt -e '.[dev]'
 	@mkdir -p .venv/node && cp $(NODE_PACKAGES) .venv/node/
-	@if command -v npm >/dev/null && npm ci --prefix .venv/node --no-audit --no-fund --fetch-retries=1 --loglevel=error >/dev/null; then :; else \
+	@if command -v npm >/dev/null && npm ci --prefix .venv/node --ignore-scripts --no-audit --no-fund --fetch-retries=1 --fetch-timeout=30000 --loglevel=error >/dev/null; then :; else \
 		rm -rf .venv/node/node_modules; \
 		echo; \
 		echo "*** npm is missing or could not install: the tests with npm's @sigstore/verify will SKIP. ***"; \

@@ -261,6 +261,8 @@ SLOW_BYTES = {
     "lists at the limit of depth": b"[" + (b"[" * 31 + b"]" * 31 + b",") * (ROUND // 63) + b"0]",
     "backslashes": b'"' + b"\\" * ROUND,
     "escaped quotes": b'"' + b'\\"' * (ROUND // 2) + b'"',
+    "an unterminated string": b'"' + b"x" * ROUND,
+    "an unterminated string of escapes": b'"' + b'\\"' * (ROUND // 2),
     "escaped characters": b'"' + b"\\u00e9" * (ROUND // 6) + b'"',
     "half surrogates": b'"' + b"\\ud800" * (ROUND // 6) + b'"',
     "strings": b"[" + b'"",' * (ROUND // 3) + b'""]',
