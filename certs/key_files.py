@@ -6,6 +6,7 @@ from pathlib import Path
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -15,10 +16,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from certs.errors import Code, KeyFileError
-from certs.keys import EcdsaP256Signer, Ed25519Signer
+from certs.keys import EcdsaP256Signer, Ed25519Signer, MlDsa44Signer
+
+FileSigner = EcdsaP256Signer | Ed25519Signer | MlDsa44Signer
 
 
-def save_signer(path: Path, signer: EcdsaP256Signer | Ed25519Signer, *, passphrase: bytes | None) -> None:
+def save_signer(path: Path, signer: FileSigner, *, passphrase: bytes | None) -> None:
     """Write a private key once, as PEM PKCS#8 with mode 0600; encrypted when there is a passphrase.
 
     The file is durable when this returns. A crash before that can leave a file that `load_signer` refuses; nothing
@@ -48,11 +51,12 @@ def save_signer(path: Path, signer: EcdsaP256Signer | Ed25519Signer, *, passphra
         os.close(folder)
 
 
-def load_signer(path: Path, *, passphrase: bytes | None) -> EcdsaP256Signer | Ed25519Signer:
+def load_signer(path: Path, *, passphrase: bytes | None) -> FileSigner:
     """Read a private key that `save_signer` (or openssl) wrote.
 
     Raises:
-        KeyFileError: the file is missing, readable by others, not a P-256 or Ed25519 key, or the passphrase is wrong.
+        KeyFileError: the file is missing, readable by others, not a key of the three
+            algorithms, or the passphrase is wrong.
     """
     pem = _read_private_file(path)
     try:
@@ -75,9 +79,11 @@ def load_signer(path: Path, *, passphrase: bytes | None) -> EcdsaP256Signer | Ed
         return EcdsaP256Signer(key)
     if isinstance(key, Ed25519PrivateKey):
         return Ed25519Signer(key)
+    if isinstance(key, MLDSA44PrivateKey):
+        return MlDsa44Signer(key)
     raise KeyFileError(
         Code.KEY_FILE_UNREADABLE,
-        f"The key at {path} is neither ECDSA P-256 nor Ed25519.",
+        f"The key at {path} is neither ECDSA P-256 nor Ed25519 nor ML-DSA-44.",
         remedy="make a key of one of these kinds",
     )
 

@@ -6,7 +6,21 @@ import sys
 import typer
 
 from mbd import __version__
-from mbd.cli import attack, certificate, data, database, deletion, demo, keys, ledger, lineage, models, revoke, towers
+from mbd.cli import (
+    attack,
+    certificate,
+    data,
+    database,
+    deletion,
+    demo,
+    keys,
+    ledger,
+    lineage,
+    models,
+    revoke,
+    towers,
+    witness,
+)
 from mbd.cli.output import print_error
 
 app = typer.Typer(
@@ -45,6 +59,7 @@ app.add_typer(ledger.app, name="ledger")
 app.command("lineage")(lineage.lineage)
 app.add_typer(keys.app, name="keys")
 app.add_typer(database.app, name="db")
+app.add_typer(witness.app, name="witness")
 
 
 def main() -> None:

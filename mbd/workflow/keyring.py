@@ -16,7 +16,7 @@ from pathlib import Path
 
 from certs import checkpoint as checkpoints
 from certs.key_files import load_signer, save_signer
-from certs.keys import EcdsaP256Signer, Ed25519Signer, PublicKey
+from certs.keys import EcdsaP256Signer, Ed25519Signer, PublicKey, Signer
 from certs.note import NoteKey
 from certs.trusted_root import TrustedLog, TrustedRoot, TrustedSigner, ValidFor, build_trusted_root, parse
 from mbd.durable import write_durably
@@ -39,8 +39,8 @@ class Keyring:
         trusted_root: what is published, as bytes.
     """
 
-    certificate: EcdsaP256Signer | Ed25519Signer
-    log: EcdsaP256Signer | Ed25519Signer
+    certificate: Signer
+    log: Signer
     origin: str
     noise: NoiseSource
     trusted_root: bytes
