@@ -18,8 +18,10 @@ MbdError                         a message for the person who meets it, and the 
 │   └── UtilityError             noise left too little of the model; drawing it has been paid for
 ├── PrivacyError                 parameters for which no guarantee can be calibrated
 ├── AttackError                  an attack that has nothing to attack, or counts that have no interval
+├── WitnessError                 too few witnesses have cosigned the log
 └── RecordsError                 the database
     ├── LedgerError              the log would fork, skip, rewrite or go back
+    │   └── ForkAlarmError       a witness remembers another history of our log than we have
     └── SchemaVersionError       the database is older or newer than this program
 """
 
@@ -132,12 +134,20 @@ class AttackError(MbdError):
     """An attack that has nothing to attack, or counts that have no interval."""
 
 
+class WitnessError(MbdError):
+    """Too few witnesses have cosigned the log; what was logged stays, and what needs them waits."""
+
+
 class RecordsError(MbdError):
     """The database cannot do what was asked."""
 
 
 class LedgerError(RecordsError):
     """The log would fork, skip, rewrite or go back."""
+
+
+class ForkAlarmError(LedgerError):
+    """A witness remembers another history of our log than we have: it was forked or rolled back."""
 
 
 class SchemaVersionError(RecordsError):

@@ -1,7 +1,8 @@
-"""The pen of the log: signs checkpoints after commits, bundles what was logged, and never signs a second history."""
+"""The pen of the log: signs checkpoints after commits, publishes what was logged, and never signs a second history."""
 
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from sqlalchemy import Connection
 
@@ -15,13 +16,17 @@ from certs.payload import Statement, to_payload
 from certs.proof import TlogProof
 from certs.statement import NoiseCommitment, commitment_statement
 from mbd.durable import write_durably
-from mbd.errors import LedgerError
+from mbd.errors import LedgerError, WitnessError
 from mbd.privacy.noise import ALGORITHM
-from mbd.records import commitments, ledger
+from mbd.records import certificates, commitments, ledger
+from mbd.records.certificates import Certificate
 from mbd.records.database import begin_locked, begin_snapshot
 from mbd.records.ledger import Appended, Checkpoint
+from mbd.workflow.cosigning import collect
 from mbd.workflow.keyring import Keyring
 from mbd.workflow.system import System, refuse_rollback
+
+_ROUNDS = 5
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,23 @@ def sign_checkpoint(system: System) -> Checkpoint:
     return latest
 
 
+def cosigned_checkpoint(system: System) -> Checkpoint:
+    """Sign the log's head unless it was signed already, and have it cosigned as the policy wants.
+
+    Raises:
+        LedgerError: see `refuse_rollback`, and `mbd.workflow.cosigning.collect` for the alarms of witnesses.
+        WitnessError: too few witnesses cosigned.
+    """
+    for _ in range(_ROUNDS):
+        cosigned = collect(system, sign_checkpoint(system))
+        if cosigned is not None:
+            return cosigned
+    raise WitnessError(
+        "The log has grown each time before its witnesses had answered.",
+        remedy="try again when fewer are writing to it",
+    )
+
+
 def evidence(connection: Connection, envelope: Envelope, index: int, signed: Checkpoint, keyring: Keyring) -> Evidence:
     """The bundle and the text proof of a logged envelope under a signed checkpoint."""
     path = ledger.inclusion_proof(connection, index, signed.head.size)
@@ -90,8 +112,30 @@ def evidence(connection: Connection, envelope: Envelope, index: int, signed: Che
     return Evidence(bundle.canonical(), TlogProof(index, tuple(path), signed.note).text)
 
 
-def commit_to_noise(system: System) -> None:
+def publish_certificate(system: System, certificate: Certificate) -> Path:
+    """Sign a checkpoint over the certificate's leaf, complete its bundle, and write its files. Returns their folder.
+
+    Raises:
+        WitnessError: too few witnesses cosigned; the certificate stays logged, and has no bundle yet.
+    """
+    target = system.certificate_folder(certificate.id)
+    signed = cosigned_checkpoint(system)
+    envelope = Envelope.parse(certificate.envelope.encode(), Code.STATEMENT_MALFORMED, remedy="run `mbd ledger fsck`")
+    with begin_locked(system.engine) as connection:
+        made = evidence(connection, envelope, certificate.leaf_index, signed, system.keyring)
+        bundle = certificates.complete(connection, certificate.id, made.bundle.decode()).bundle
+    assert bundle is not None, "complete stores a bundle"
+    target.mkdir(parents=True, exist_ok=True)
+    write_durably(target / "mdc.sigstore.json", bundle.encode())
+    write_durably(target / "mdc.tlog-proof", made.proof.encode())
+    return target
+
+
+def commit_to_noise(system: System) -> bool:
     """Log the commitment to the noise secret, once, before any request is known, and publish its own certificate.
+
+    Returns whether that certificate is published: it waits, as every one does, for enough witnesses, and nobody's
+    deletion waits for it.
 
     Crash points: the envelope is on disk before its leaf is, and the published bundle is made from both; whatever is
     missing is made when this is called again.
@@ -117,11 +161,16 @@ def commit_to_noise(system: System) -> None:
             "The noise secret in the key folder is not the one that the log commits to.",
             remedy="restore keys/noise.secret from its backup",
         )
-    if not bundle_path.exists():
-        envelope = Envelope.parse(
-            envelope_path.read_bytes(), Code.STATEMENT_MALFORMED, remedy=f"restore {envelope_path} from a backup"
-        )
-        signed = sign_checkpoint(system)
-        with begin_snapshot(system.engine) as connection:
-            proof = evidence(connection, envelope, known.leaf_index, signed, keyring)
-        write_durably(bundle_path, proof.bundle)
+    if bundle_path.exists():
+        return True
+    envelope = Envelope.parse(
+        envelope_path.read_bytes(), Code.STATEMENT_MALFORMED, remedy=f"restore {envelope_path} from a backup"
+    )
+    try:
+        signed = cosigned_checkpoint(system)
+    except WitnessError:
+        return False
+    with begin_snapshot(system.engine) as connection:
+        proof = evidence(connection, envelope, known.leaf_index, signed, keyring)
+    write_durably(bundle_path, proof.bundle)
+    return True

@@ -16,8 +16,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from certs.dsse import Envelope, sign
-from certs.errors import Code
+from certs.dsse import sign
 from certs.payload import to_payload
 from certs.statement import DeletionStatement
 from mbd.attacks.report import Report
@@ -28,8 +27,7 @@ from mbd.cohort.modality import Modality
 from mbd.deletion import engine
 from mbd.deletion.outcome import Outcome
 from mbd.deletion.outcome import Revocation as Withdrawal
-from mbd.durable import write_durably
-from mbd.errors import DeletionError, UtilityError
+from mbd.errors import DeletionError, UtilityError, WitnessError
 from mbd.lattice.fit import training_rows
 from mbd.lattice.model import environment_digest, save_model
 from mbd.records import certificates, commitments, lineage, models, requests
@@ -43,7 +41,7 @@ from mbd.workflow.attacks import attack_deletion, keep_reports, watch_for_leaks
 from mbd.workflow.claim import Noise, Provenance, Request, Version, batch_digest
 from mbd.workflow.filing import channel_of, complaint, file_revocations, live_cohorts, require_possible
 from mbd.workflow.live import load_version, spent_on
-from mbd.workflow.log import append_envelope, commit_to_noise, evidence, refuse_inconsistent, sign_checkpoint
+from mbd.workflow.log import append_envelope, commit_to_noise, publish_certificate, refuse_inconsistent
 from mbd.workflow.registration import register_deletion
 from mbd.workflow.system import System, refuse_rollback, remove_unregistered
 from mbd.workflow.transcripts import carry_transcript, keep_report
@@ -164,6 +162,9 @@ def _finish_all(system: System, on_step: OnStep) -> _Finished:
     finished = _Finished({}, {})
     try:
         finished.results.update(_carry_out(system, waiting, on_step))
+    except WitnessError as error:  # they wait for the same witnesses; to try one by one helps nobody
+        for revocation in waiting:
+            _note_failure(system, finished, revocation, error)
     except Exception as error:  # noqa: BLE001 - whatever it is, it must not stop the next person's request
         if len(waiting) == 1:
             _note_failure(system, finished, waiting[0], error)
@@ -206,15 +207,20 @@ def _carry_out(system: System, batch: Sequence[Revocation], on_step: OnStep) -> 
             if (found := certificates.find(connection, revocation.id, line.line))
         }
     results: dict[str, list[LineResult]] = {revocation.id: [] for revocation in batch}
+    unwitnessed: WitnessError | None = None
     for live in lines:
         waiting = [revocation for revocation in batch if (revocation.id, live.line) not in issued]
         made = _delete_from(system, waiting, live, on_step) if waiting else _Made()
         for revocation in batch:
             certificate = issued.get((revocation.id, live.line)) or made.certificates.get(revocation.id)
-            if certificate is None:
-                continue  # this line's cohort never held the channels
+            if certificate is None or unwitnessed is not None:
+                continue  # this line's cohort never held the channels, or the bundle waits for witnesses
             on_step("publishing the certificate")
-            target = _publish(system, certificate)
+            try:
+                target = publish_certificate(system, certificate)
+            except WitnessError as error:  # no deletion on the next line waits for them
+                unwitnessed = error
+                continue
             mine = made if revocation.id in made.certificates else _Made()
             results[revocation.id].append(
                 LineResult(
@@ -228,6 +234,8 @@ def _carry_out(system: System, batch: Sequence[Revocation], on_step: OnStep) -> 
                     mine.reports,
                 )
             )
+    if unwitnessed is not None:
+        raise unwitnessed
     with begin_locked(system.engine) as connection:
         on_step("destroying the retired version")
         remove_unregistered(system, connection)
@@ -383,18 +391,3 @@ def _provenance(connection: Connection, live: ModelVersion) -> Provenance:
     backbone = node_id(Kind.BACKBONE, live.backbone)
     (node,) = (node for node in lineage.ancestry(connection, backbone).nodes if node.id == backbone)
     return Provenance(node.attributes["recipe_digest"], node.attributes["transcript_digest"])
-
-
-def _publish(system: System, certificate: Certificate) -> Path:
-    """Sign a checkpoint over the certificate's leaf, complete its bundle, and write its files."""
-    target = system.certificate_folder(certificate.id)
-    signed = sign_checkpoint(system)
-    envelope = Envelope.parse(certificate.envelope.encode(), Code.STATEMENT_MALFORMED, remedy="run `mbd ledger fsck`")
-    with begin_locked(system.engine) as connection:
-        made = evidence(connection, envelope, certificate.leaf_index, signed, system.keyring)
-        bundle = certificates.complete(connection, certificate.id, made.bundle.decode()).bundle
-    assert bundle is not None, "complete stores a bundle"
-    target.mkdir(parents=True, exist_ok=True)
-    write_durably(target / "mdc.sigstore.json", bundle.encode())
-    write_durably(target / "mdc.tlog-proof", made.proof.encode())
-    return target

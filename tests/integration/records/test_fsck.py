@@ -46,7 +46,7 @@ def tamper(engine: Engine, *statements: str) -> None:
         connection.close()
     else:
         with begin_locked(engine) as connection:
-            for table in ("leaf", "node", "head", "checkpoint"):
+            for table in ("leaf", "node", "head", "checkpoint", "cosignature"):
                 connection.execute(text(f"ALTER TABLE {table} DISABLE TRIGGER ALL"))
             for statement in statements:
                 connection.execute(text(statement))
