@@ -91,23 +91,23 @@ def serve(
                 "The witness knows no log.", remedy=f"give --log VKEY, or write verifier keys into {home / 'logs'}"
             )
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-        logging.getLogger("httpx").setLevel(logging.WARNING)
+        config = uvicorn.Config(
+            create_witness(witness),
+            log_config=None,
+            access_log=False,
+            log_level="warning",
+            server_header=False,
+            lifespan="off",
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+        )
+        server = uvicorn.Server(config)
+        # Before uvicorn takes the signal over, and when it raises it once more at its end for whoever was there before.
+        signal.signal(signal.SIGTERM, lambda _number, _frame: setattr(server, "should_exit", True))
         with _listening(listen) as bound:
             host, port = bound.getsockname()[:2]
             out.unbroken("Listening", f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
             sys.stdout.flush()
-            # uvicorn stops gracefully and then raises the signal again, for whoever was there before it
-            signal.signal(signal.SIGTERM, lambda _number, _frame: None)
-            config = uvicorn.Config(
-                create_witness(witness),
-                log_config=None,
-                access_log=False,
-                log_level="warning",
-                server_header=False,
-                lifespan="off",
-                timeout_graceful_shutdown=_GRACE_SECONDS,
-            )
-            uvicorn.Server(config).run(sockets=[bound])
+            server.run(sockets=[bound])
 
 
 def _show(out: Output, witness: "Witness") -> None:

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     import httpx
 
 SECONDS = 10.0
-"""How long one question to a witness may take, from its start to the end of the answer."""
+"""How long a witness may take in all, from the first question to the end of the last answer."""
+
+_QUESTIONS = 8
+"""To one witness: each answer 409 beyond the first means that another process of our log has just been served."""
 
 _MAX_ANSWER = 1 << 16
 _QUOTED = 200
@@ -69,16 +72,17 @@ def ask(witness: PolicyWitness, note: str, proof: Proof, *, known: int, seconds:
         note: the checkpoint as the log signed it.
         proof: consistency proofs to it.
         known: the size that the witness cosigned last, as far as the caller knows; 0 if never.
-        seconds: how long each of at most two questions may take.
+        seconds: how long all of it may take.
     """
     import httpx  # noqa: PLC0415 - an extra, which logs without witnesses lack
 
     checkpoint = checkpoints.parse(note)
     old = known
+    deadline = time.monotonic() + seconds
     with httpx.Client(timeout=seconds, headers={"accept-encoding": "identity"}) as client:
-        for _ in range(2):  # again after a 409, which says from where the proof has to lead
+        for _ in range(_QUESTIONS):  # again after a 409, which says from where the proof has to lead
             try:
-                reply = _post(client, witness, protocol.request(old, proof(old), note), seconds)
+                reply = _post(client, witness, protocol.request(old, proof(old), note), deadline)
             except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
                 return Silent(f"it cannot be reached ({type(error).__name__}: {_quoted(str(error))})")
             if reply.status != 409:
@@ -92,8 +96,7 @@ def ask(witness: PolicyWitness, note: str, proof: Proof, *, known: int, seconds:
     return Silent("it remembered another size each time that it was asked")
 
 
-def _post(client: "httpx.Client", witness: PolicyWitness, body: str, seconds: float) -> _Reply:
-    deadline = time.monotonic() + seconds
+def _post(client: "httpx.Client", witness: PolicyWitness, body: str, deadline: float) -> _Reply:
     url = f"{(witness.url or '').rstrip('/')}/add-checkpoint"
     received = bytearray()
     with client.stream("POST", url, content=body.encode()) as response:
@@ -102,7 +105,7 @@ def _post(client: "httpx.Client", witness: PolicyWitness, body: str, seconds: fl
             if len(received) > _MAX_ANSWER:
                 return _Reply(response.status_code, "")
             if time.monotonic() > deadline:
-                raise TimeoutError(f"the answer took more than {seconds:g} s")
+                raise TimeoutError("the answer took too long")
     return _Reply(response.status_code, received.decode("utf-8", "replace"))
 
 
