@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Be a witness: cosign the checkpoints of logs, once each history.", no_args_is_help=True)
 
 _GRACE_SECONDS = 10
+_LAST_PORT = 65535
 
 
 class CosignatureAlgorithm(StrEnum):
@@ -134,11 +135,11 @@ def _listening(place: str) -> socket.socket:
         SettingsError: the place is not HOST:PORT, or is taken.
     """
     host, _, port = place.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit():
+    if not host or not port.isascii() or not port.isdigit() or int(port) > _LAST_PORT:
         raise SettingsError(f"'{place}' is not HOST:PORT.", remedy="give --listen as 127.0.0.1:8081 or [::1]:8081")
     host = host.removeprefix("[").removesuffix("]")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, int(port)), family=family)
-    except (OSError, OverflowError) as error:
+    except (OSError, UnicodeError) as error:
         raise SettingsError(f"{place} cannot be listened on: {error}.", remedy="choose another --listen") from None

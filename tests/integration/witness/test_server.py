@@ -227,7 +227,9 @@ def test_a_witness_is_made_once_and_shown_as_policies_want_it(tmp_path):
         (("--home", "nowhere"), "There is no witness"),
         (("--home", "w", "--listen", "8081"), "not HOST:PORT"),
         (("--home", "w", "--listen", "127.0.0.1:x"), "not HOST:PORT"),
-        (("--home", "w", "--listen", "127.0.0.1:99999"), "cannot be listened on"),
+        (("--home", "w", "--listen", "127.0.0.1:65536"), "not HOST:PORT"),
+        (("--home", "w", "--listen", "no host:0"), "cannot be listened on"),
+        (("--home", "w", "--listen", "a..b:0"), "cannot be listened on"),
     ],
 )
 def test_a_witness_that_cannot_serve_says_why(tmp_path, log, monkeypatch, arguments, said):
