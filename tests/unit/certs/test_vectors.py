@@ -146,7 +146,7 @@ def test_a_changed_certificate_is_refused_with_its_code(vector, golden, locate, 
 
 
 def test_the_invalid_vectors_cover_every_code_that_one_certificate_can_meet():
-    elsewhere = {  # these need another trusted root, another clock, artifacts, openings, a log or a key file
+    elsewhere = {  # these need another trusted root, another clock, artifacts, openings, a log, a policy or a key file
         Code.TRUSTED_ROOT_MALFORMED,
         Code.KEY_INVALID,
         Code.KEY_NOT_VALID,
@@ -154,6 +154,8 @@ def test_the_invalid_vectors_cover_every_code_that_one_certificate_can_meet():
         Code.CHECKPOINT_ORIGIN_MISMATCH,
         Code.CONSISTENCY_INVALID,
         Code.PROOF_MALFORMED,
+        Code.POLICY_MALFORMED,
+        Code.WITNESS_QUORUM_MISSING,
         Code.ARTIFACT_UNKNOWN,
         Code.ARTIFACT_MISMATCH,
         Code.OPENING_MISMATCH,
