@@ -41,6 +41,8 @@ class Code(StrEnum):
     CHECKPOINT_SIGNATURE_INVALID = "checkpoint-signature-invalid"
     CHECKPOINT_ORIGIN_MISMATCH = "checkpoint-origin-mismatch"
     CHECKPOINT_MISMATCH = "checkpoint-mismatch"
+    POLICY_MALFORMED = "policy-malformed"
+    WITNESS_QUORUM_MISSING = "witness-quorum-missing"
     INCLUSION_INVALID = "inclusion-invalid"
     CONSISTENCY_INVALID = "consistency-invalid"
     PROOF_MALFORMED = "proof-malformed"

@@ -23,8 +23,10 @@ MbdError                         a message for the person who meets it, and the 
 ├── MonitorError                 another log, or a copy of ours, that cannot be followed
 │   ├── UnreachableLogError      it cannot be reached, or serves what its checkpoint does not commit to
 │   └── LogAlarmError            it has forked or gone back; the evidence is kept
+├── WitnessError                 too few witnesses have cosigned the log
 └── RecordsError                 the database
     ├── LedgerError              the log would fork, skip, rewrite or go back
+    │   └── ForkAlarmError       a witness remembers another history of our log than we have
     └── SchemaVersionError       the database is older or newer than this program
 """
 
@@ -168,12 +170,20 @@ class LogAlarmError(MonitorError):
         self.evidence = evidence
 
 
+class WitnessError(MbdError):
+    """Too few witnesses have cosigned the log; what was logged stays, and what needs them waits."""
+
+
 class RecordsError(MbdError):
     """The database cannot do what was asked."""
 
 
 class LedgerError(RecordsError):
     """The log would fork, skip, rewrite or go back."""
+
+
+class ForkAlarmError(LedgerError):
+    """A witness remembers another history of our log than we have: it was forked or rolled back."""
 
 
 class SchemaVersionError(RecordsError):

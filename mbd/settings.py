@@ -41,6 +41,9 @@ class Settings(BaseSettings):
     """The journal of destroyed openings. Default: in the state folder. A place outside of what the backups restore lets
     the program destroy again what an old backup brings back."""
 
+    witness_policy: Path | None = None
+    """A C2SP tlog-policy file, whose witnesses are asked for cosignatures. Without it nobody is asked."""
+
     origin: str = Field(default="mbd.local/log", pattern=r"^[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~-]+)*$")
     """The log's name in its checkpoints: a host and a path, no scheme."""
 

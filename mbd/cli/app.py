@@ -20,6 +20,7 @@ from mbd.cli import (
     models,
     revoke,
     towers,
+    witness,
 )
 from mbd.cli.output import print_error
 
@@ -61,6 +62,7 @@ app.add_typer(ledger.app, name="ledger")
 app.command("lineage")(lineage.lineage)
 app.add_typer(keys.app, name="keys")
 app.add_typer(database.app, name="db")
+app.add_typer(witness.app, name="witness")
 
 
 def main() -> None:

@@ -36,8 +36,15 @@ def init(home: Home = None, as_json: Json = False) -> None:
 
         settings = settings_for(home)
         with open_system(settings, create=True) as system:
-            commit_to_noise(system)
+            published = commit_to_noise(system)
         _show(out, settings)
+        if not published:
+            out.say(
+                "Too few witnesses answered. The noise commitment is logged; its certificate is published by the next "
+                "`mbd keys init`, `mbd train` or `mbd revoke` that they answer.",
+                lead="Note:",
+                style="yellow",
+            )
 
 
 def _key_uri(value: str | None) -> str | None:

@@ -26,6 +26,7 @@ def fsck(home: Home = None, as_json: Json = False) -> None:
     with command(as_json) as out:
         from mbd.records import fsck as check
         from mbd.records.database import begin_snapshot
+        from mbd.workflow.cosigning import verify_note
         from mbd.workflow.system import open_system, refuse_rollback
 
         with (
@@ -35,7 +36,7 @@ def fsck(home: Home = None, as_json: Json = False) -> None:
         ):
             report = check.fsck(
                 connection,
-                verify_note=system.keyring.read_checkpoint,
+                verify_note=verify_note(system),
                 progress=lambda done, total: stages.update("re-hashing", done / total, f"{done} of {total} values"),
             )
             problems = [(problem.place, problem.message) for problem in report.problems]
@@ -64,16 +65,16 @@ def fsck(home: Home = None, as_json: Json = False) -> None:
 
 @app.command()
 def checkpoint(home: Home = None, as_json: Json = False) -> None:
-    """Sign the log's head if need be, and print the checkpoint.
+    """Sign the log's head if need be, have it cosigned as MBD_WITNESS_POLICY wants, and print the checkpoint.
 
     A checkpoint is a C2SP signed note: keep some elsewhere, they are what a rewritten log cannot match.
     """
     with command(as_json) as out:
-        from mbd.workflow.log import sign_checkpoint
+        from mbd.workflow.log import cosigned_checkpoint
         from mbd.workflow.system import open_system
 
         with open_system(settings_for(home), create=False) as system:
-            signed = sign_checkpoint(system)
+            signed = cosigned_checkpoint(system)
         out.result = {"size": signed.head.size, "root": signed.head.root.hex(), "note": signed.note}
         if not as_json:
             typer.echo(signed.note, nl=False)
@@ -93,11 +94,11 @@ def prove(
         from certs.proof import TlogProof
         from mbd.records import ledger
         from mbd.records.database import begin_snapshot
-        from mbd.workflow.log import sign_checkpoint
+        from mbd.workflow.log import cosigned_checkpoint
         from mbd.workflow.system import open_system
 
         with open_system(settings_for(home), create=False) as system:
-            signed = sign_checkpoint(system)
+            signed = cosigned_checkpoint(system)
             with begin_snapshot(system.engine) as connection:
                 path = ledger.inclusion_proof(connection, index, signed.head.size)
         text = TlogProof(index, tuple(path), signed.note).text

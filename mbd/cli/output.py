@@ -39,7 +39,9 @@ _EXTRAS = {
     "sqlalchemy": "ledger",
     "alembic": "ledger",
     "psycopg": "postgres",
+    "fastapi": "service",
     "httpx": "service",
+    "uvicorn": "service",
 }
 _NARROWEST = 20
 """Characters that a wrapping column keeps, if there is room at all."""

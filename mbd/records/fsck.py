@@ -1,4 +1,4 @@
-"""Re-hashes the whole ledger: bodies to leaves, leaves to subtrees, subtrees to heads and signed checkpoints.
+"""Re-hashes the whole ledger: bodies to leaves, leaves to subtrees, subtrees to heads and (co)signed checkpoints.
 
 Every stored value is held against the stored values just below it, so that a wrong one is reported at its own place
 and not again in all that stands above it; when no report comes, the whole follows from the bodies by induction.
@@ -58,7 +58,8 @@ def fsck(
 
     Args:
         connection: from `database.begin_snapshot`, so that appends meanwhile are not mistaken for damage.
-        verify_note: checks the signatures on stored checkpoints; None leaves them unchecked.
+        verify_note: checks the signatures on stored checkpoints, and of witnesses below them; None leaves them
+            unchecked.
         progress: told how far it has come, for every few hundred rows.
 
     Raises:
@@ -66,19 +67,22 @@ def fsck(
     """
     tree = head(connection)
     stored = _StoredHashes(connection)
-    counts = [connection.scalar(select(func.count()).select_from(table)) or 0 for table in tables.APPEND_ONLY]
+    counts = {
+        table.name: connection.scalar(select(func.count()).select_from(table)) or 0 for table in tables.APPEND_ONLY
+    }
     checks = (
         _check_leaves(connection, tree.size),
         _check_nodes(connection, stored, tree.size),
         _check_heads(connection, stored),
         _check_checkpoints(connection, stored, tree.size, verify_note),
+        _check_cosignatures(connection, verify_note),
     )
     problems: list[Problem] = []
     for done, found in enumerate(chain.from_iterable(checks), start=1):
         problems += found
         if progress is not None and done % _PAGE == 0:
-            progress(done, sum(counts))
-    return FsckReport(tree, counts[-1], tuple(problems))
+            progress(done, sum(counts.values()))
+    return FsckReport(tree, counts["checkpoint"], tuple(problems))
 
 
 class _StoredHashes:
@@ -170,6 +174,31 @@ def _check_checkpoints(
             else:
                 if not agrees:
                     problems.append(Problem(place, "the note signs another size or root"))
+        yield problems
+
+
+def _check_cosignatures(connection: Connection, verify_note: VerifyNote | None) -> Iterator[list[Problem]]:
+    """Each line under the note that it was given for. `verify_note` says whose lines it knows."""
+    signed, line = tables.checkpoint.c, tables.cosignature.c
+    query = (
+        select(line.size, line.witness, line.line, signed.note, signed.root)
+        .outerjoin_from(tables.cosignature, tables.checkpoint, signed.size == line.size)
+        .order_by(line.size, line.witness)
+    )
+    for row in connection.execute(query):
+        place = f"cosignature {row.size} by {row.witness}"
+        if row.note is None:
+            yield [Problem(place, "there is no checkpoint of that size")]
+            continue
+        problems = []
+        if verify_note is not None:
+            try:
+                agrees = verify_note(row.note + row.line) == TreeHead(row.size, row.root)
+            except Exception as error:  # noqa: BLE001 likewise
+                problems.append(Problem(place, f"it does not verify: {error}"))
+            else:
+                if not agrees:
+                    problems.append(Problem(place, "it is of another size or root"))
         yield problems
 
 

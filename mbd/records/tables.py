@@ -62,7 +62,7 @@ metadata = MetaData(
     }
 )
 
-# --- The ledger: append-only, enforced by triggers (migration 0001) ---------------------------------------------
+# --- The ledger: append-only, enforced by triggers (migrations 0001 and 0004) -----------------------------------
 
 # What was logged, as the exact bytes that were hashed: `hash` = SHA-256(0x00 || body).
 leaf = Table(
@@ -107,7 +107,16 @@ checkpoint = Table(
     CheckConstraint("length(root) = 32", name="root"),
 )
 
-APPEND_ONLY = (leaf, node, head, checkpoint)
+# What witnesses said of a checkpoint, a signature line each: without it a certificate could not be made twice alike.
+cosignature = Table(
+    "cosignature",
+    metadata,
+    Column("size", _Int64, ForeignKey("checkpoint.size"), primary_key=True, autoincrement=False),
+    Column("witness", Text, primary_key=True),
+    Column("line", Text, nullable=False),
+)
+
+APPEND_ONLY = (leaf, node, head, checkpoint, cosignature)
 
 # --- Lineage ----------------------------------------------------------------------------------------------------
 

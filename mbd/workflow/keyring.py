@@ -86,6 +86,12 @@ class Keyring:
         return NoteKey(self.origin, PublicKey.from_spki(self.logs[0].public_key))
 
     @property
+    def log_keys(self) -> tuple[NoteKey, ...]:
+        """All keys that the log has or had, the ML-DSA-44 one among them."""
+        known = tuple(log.key for log in self.trusted.logs if log.key.name == self.origin)
+        return (*known, self.ml_dsa_key) if self.ml_dsa_key else known
+
+    @property
     def ml_dsa_key(self) -> NoteKey | None:
         """The log's second algorithm, if it has one."""
         for signer in self.logs:
@@ -105,8 +111,7 @@ class Keyring:
         Raises:
             CertificateError: it is not a checkpoint that this deployment's log signed.
         """
-        keys = [log.key for log in self.trusted.logs if log.key.name == self.origin]
-        checkpoint, _ = checkpoints.verify(note, keys)
+        checkpoint, _ = checkpoints.verify(note, self.log_keys)
         return TreeHead(checkpoint.size, checkpoint.root)
 
 

@@ -1,4 +1,4 @@
-"""The pen of the log: signs and publishes checkpoints after commits, bundles entries, never signs a second history."""
+"""The pen of the log: signs checkpoints after commits, publishes what was logged, never signs a second history."""
 
 from datetime import datetime
 
@@ -14,15 +14,18 @@ from certs.errors import Code
 from certs.payload import Statement, to_payload
 from certs.statement import NoiseCommitment, commitment_statement
 from mbd.durable import write_durably
-from mbd.errors import LedgerError
+from mbd.errors import LedgerError, TimeStampError, WitnessError
 from mbd.privacy.noise import ALGORITHM
 from mbd.records import commitments, ledger
 from mbd.records.database import begin_locked, begin_snapshot
 from mbd.records.ledger import Appended, Checkpoint
+from mbd.workflow.cosigning import collect
 from mbd.workflow.keyring import Keyring
 from mbd.workflow.publication import log_folder, publish
 from mbd.workflow.system import System, refuse_rollback
 from mbd.workflow.time_stamping import stamp
+
+_ROUNDS = 5
 
 
 def refuse_inconsistent(system: System, connection: Connection, statement: Statement, *, made_at: datetime) -> None:
@@ -63,17 +66,38 @@ def sign_checkpoint(system: System) -> Checkpoint:
     return latest
 
 
+def cosigned_checkpoint(system: System) -> Checkpoint:
+    """Sign the log's head unless it was signed already, and have it cosigned as the policy wants.
+
+    Raises:
+        LedgerError: see `refuse_rollback`, and `mbd.workflow.cosigning.collect` for the alarms of witnesses.
+        WitnessError: too few witnesses cosigned.
+    """
+    for _ in range(_ROUNDS):
+        signed = sign_checkpoint(system)
+        cosigned = collect(system, signed)
+        if cosigned is not None:
+            if cosigned != signed:
+                publish(system.engine, log_folder(system.home), read_note=system.keyring.read_checkpoint)
+            return cosigned
+    raise WitnessError(
+        "The log has grown each time before its witnesses had answered.",
+        remedy="try again when fewer are writing to it",
+    )
+
+
 def evidence(system: System, envelope: Envelope, index: int) -> Bundle:
     """The bundle of a logged envelope: a time stamp over its signature, and its proof under a signed checkpoint.
 
     Raises:
         TimeStampError: there is no time stamp to be had; nothing is lost, a later call gets one.
+        WitnessError: too few witnesses cosigned; likewise.
         LedgerError: see `refuse_rollback`.
     """
     keyring = system.keyring
     signer = keyring.trusted.signer_by_id(envelope.signature.keyid)
     token = stamp(system, envelope.signature.sig)
-    signed = sign_checkpoint(system)
+    signed = cosigned_checkpoint(system)
     with begin_snapshot(system.engine) as connection:
         path = ledger.inclusion_proof(connection, index, signed.head.size)
         body = ledger.leaf(connection, index)
@@ -90,8 +114,11 @@ def evidence(system: System, envelope: Envelope, index: int) -> Bundle:
     )
 
 
-def commit_to_noise(system: System) -> None:
+def commit_to_noise(system: System) -> bool:
     """Log the commitment to the noise secret, once, before any request is known, and publish its own certificate.
+
+    Returns whether that certificate is published: it waits, as every one does, for a time stamp and enough witnesses,
+    and nobody's deletion waits for it.
 
     Crash points: the envelope is on disk before its leaf is, and the published bundle is made from both; whatever is
     missing is made when this is called again.
@@ -117,8 +144,14 @@ def commit_to_noise(system: System) -> None:
             "The noise secret in the key folder is not the one that the log commits to.",
             remedy="restore keys/noise.secret from its backup",
         )
-    if not bundle_path.exists():
-        envelope = Envelope.parse(
-            envelope_path.read_bytes(), Code.STATEMENT_MALFORMED, remedy=f"restore {envelope_path} from a backup"
-        )
-        write_durably(bundle_path, evidence(system, envelope, known.leaf_index).canonical())
+    if bundle_path.exists():
+        return True
+    envelope = Envelope.parse(
+        envelope_path.read_bytes(), Code.STATEMENT_MALFORMED, remedy=f"restore {envelope_path} from a backup"
+    )
+    try:
+        bundle = evidence(system, envelope, known.leaf_index)
+    except (TimeStampError, WitnessError):
+        return False
+    write_durably(bundle_path, bundle.canonical())
+    return True

@@ -21,7 +21,7 @@ from certs.merkle import EMPTY_ROOT
 from certs.tiles import TILE_HEIGHT, TILE_WIDTH, EntryBundle, Tile, encode_entries, new_tiles, partial_tiles
 from mbd.durable import sync, write_durably
 from mbd.errors import LedgerError
-from mbd.records import ledger
+from mbd.records import cosignatures, ledger
 from mbd.records.database import begin_snapshot
 from mbd.records.ledger import Checkpoint, TreeHead
 from mbd.workflow.log_source import CHECKPOINT, FolderSource
@@ -79,7 +79,8 @@ def publish(
             raise LedgerError("The log has no signed checkpoint yet.", remedy="run mbd ledger checkpoint")
         before = _published_head(folder, read_note)
         _refuse_older(connection, latest, before)
-        target, note = folder / CHECKPOINT, latest.note.encode()
+        said = cosignatures.cosignatures(connection, latest.head.size)
+        target, note = folder / CHECKPOINT, (latest.note + "".join(said.values())).encode()
         if check_all:
             _remove_waste(folder)
         elif before == latest.head and target.exists() and target.read_bytes() == note:

@@ -27,7 +27,7 @@ from mbd.cohort.modality import Modality
 from mbd.deletion import engine
 from mbd.deletion.outcome import Outcome
 from mbd.deletion.outcome import Revocation as Withdrawal
-from mbd.errors import DeletionError, UtilityError
+from mbd.errors import DeletionError, TimeStampError, UtilityError, WitnessError
 from mbd.lattice.fit import training_rows
 from mbd.lattice.model import environment_digest, save_model
 from mbd.records import certificates, commitments, lineage, models, requests
@@ -163,6 +163,9 @@ def _finish_all(system: System, on_step: OnStep) -> _Finished:
     finished = _Finished({}, {})
     try:
         finished.results.update(_carry_out(system, waiting, on_step))
+    except (TimeStampError, WitnessError) as error:  # they wait for the same others; to try one by one helps nobody
+        for revocation in waiting:
+            _note_failure(system, finished, revocation, error)
     except Exception as error:  # noqa: BLE001 - whatever it is, it must not stop the next person's request
         if len(waiting) == 1:
             _note_failure(system, finished, waiting[0], error)
@@ -205,15 +208,20 @@ def _carry_out(system: System, batch: Sequence[Revocation], on_step: OnStep) -> 
             if (found := certificates.find(connection, revocation.id, line.line))
         }
     results: dict[str, list[LineResult]] = {revocation.id: [] for revocation in batch}
+    unwitnessed: TimeStampError | WitnessError | None = None
     for live in lines:
         waiting = [revocation for revocation in batch if (revocation.id, live.line) not in issued]
         made = _delete_from(system, waiting, live, on_step) if waiting else _Made()
         for revocation in batch:
             certificate = issued.get((revocation.id, live.line)) or made.certificates.get(revocation.id)
-            if certificate is None:
-                continue  # this line's cohort never held the channels
+            if certificate is None or unwitnessed is not None:
+                continue  # this line's cohort never held the channels, or the bundle waits for others
             on_step("publishing the certificate")
-            target = publish_certificate(system, certificate)
+            try:
+                target = publish_certificate(system, certificate)
+            except (TimeStampError, WitnessError) as error:  # no deletion on the next line waits for them
+                unwitnessed = error
+                continue
             mine = made if revocation.id in made.certificates else _Made()
             results[revocation.id].append(
                 LineResult(
@@ -227,6 +235,8 @@ def _carry_out(system: System, batch: Sequence[Revocation], on_step: OnStep) -> 
                     mine.reports,
                 )
             )
+    if unwitnessed is not None:
+        raise unwitnessed
     with begin_locked(system.engine) as connection:
         on_step("destroying the retired version")
         remove_unregistered(system, connection)

@@ -12,6 +12,8 @@ CONTRACTS = {
     "Privacy is mathematics: no data, no model, no torch",
     "torch lives in cohort, backbones, training, lattice, deletion, attacks and ranks",
     "SQLAlchemy lives in records, workflow and migrations",
+    "The API knows evidence, records and settings, and no science, not even through others",
+    "FastAPI lives only in api",
 }
 
 

@@ -6,7 +6,9 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("module", ["mbd.cli.app", "mbd.workflow.system", "mbd.workflow.log", "mbd.records.fsck"])
+@pytest.mark.parametrize(
+    "module", ["mbd.cli.app", "mbd.workflow.system", "mbd.workflow.log", "mbd.records.fsck", "api.witness"]
+)
 def test_it_imports_without_torch(module):
     script = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

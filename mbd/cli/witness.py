@@ -1,0 +1,145 @@
+"""``mbd witness``: a witness that cosigns the checkpoints of any log, and needs no deployment."""
+
+import signal
+import socket
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mbd.cli.options import Json
+from mbd.cli.output import Output, command, settings_for
+from mbd.errors import SettingsError
+
+if TYPE_CHECKING:
+    from mbd.workflow.witness import Witness
+
+app = typer.Typer(help="Be a witness: cosign the checkpoints of logs, once each history.", no_args_is_help=True)
+
+_GRACE_SECONDS = 10
+_LAST_PORT = 65535
+
+
+class CosignatureAlgorithm(StrEnum):
+    """What a witness can sign with, by the names of its key files."""
+
+    ED25519 = "ed25519"
+    ML_DSA_44 = "ml-dsa-44"
+
+
+Folder = Annotated[
+    Path, typer.Option("--home", metavar="DIR", file_okay=False, help="The witness's own folder, outside of backups.")
+]
+
+
+@app.command()
+def init(
+    home: Folder,
+    name: Annotated[str, typer.Option(metavar="NAME", help="A URL without scheme, as witness.example/w1.")],
+    algorithm: Annotated[
+        list[CosignatureAlgorithm] | None, typer.Option(help="Of its key; may be repeated. Default: ed25519.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a witness: its folder, its name and its keys.
+
+    With MBD_KEY_PASSPHRASE set, the private keys are encrypted.
+    """
+    with command(as_json) as out:
+        from certs.keys import Algorithm
+        from mbd.workflow.witness import create_witness
+
+        chosen = [Algorithm[each.name] for each in algorithm or [CosignatureAlgorithm.ED25519]]
+        _show(out, create_witness(home, name=name, algorithms=chosen, passphrase=_passphrase()))
+
+
+@app.command()
+def show(home: Folder, as_json: Json = False) -> None:
+    """Print a witness's verifier keys, for policies, and the logs that it knows."""
+    with command(as_json) as out:
+        from mbd.workflow.witness import open_witness
+
+        _show(out, open_witness(home, passphrase=_passphrase()))
+
+
+@app.command()
+def serve(
+    home: Folder,
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where; port 0 is any free one.")] = "127.0.0.1:8081",
+    log: Annotated[
+        list[str] | None,
+        typer.Option(metavar="VKEY", help="A log's verifier key, besides those in the file `logs`; may be repeated."),
+    ] = None,
+) -> None:
+    """Answer logs over HTTP (C2SP tlog-witness) until SIGTERM.
+
+    It cosigns a checkpoint only if it extends the last one that it cosigned for that log. Prints its address, then a
+    line of JSON for each request. TLS is for a proxy before it.
+    """
+    with command(as_json=False) as out:
+        import logging
+        import sys
+
+        import uvicorn
+
+        from api.witness import create_witness
+        from mbd.workflow.witness import open_witness
+
+        witness = open_witness(home, passphrase=_passphrase(), logs=log or [])
+        if not witness.logs:
+            raise SettingsError(
+                "The witness knows no log.", remedy=f"give --log VKEY, or write verifier keys into {home / 'logs'}"
+            )
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        config = uvicorn.Config(
+            create_witness(witness),
+            log_config=None,
+            access_log=False,
+            log_level="warning",
+            server_header=False,
+            lifespan="off",
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+        )
+        server = uvicorn.Server(config)
+        # Before uvicorn takes the signal over, and when it raises it once more at its end for whoever was there before.
+        signal.signal(signal.SIGTERM, lambda _number, _frame: setattr(server, "should_exit", True))
+        with _listening(listen) as bound:
+            host, port = bound.getsockname()[:2]
+            out.unbroken("Listening", f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+            sys.stdout.flush()
+            server.run(sockets=[bound])
+
+
+def _show(out: Output, witness: "Witness") -> None:
+    out.result = {
+        "name": witness.cosigners[0].name,
+        "vkeys": [key.vkey for key in witness.keys],
+        "logs": [key.vkey for key in witness.logs],
+    }
+    for key in witness.keys:
+        out.unbroken(f"Witness key ({key.key.algorithm})", key.vkey)
+    for key in witness.logs:
+        out.unbroken("Known log", key.vkey)
+
+
+def _passphrase() -> bytes | None:
+    secret = settings_for(None).key_passphrase
+    return secret.get_secret_value().encode() if secret else None
+
+
+def _listening(place: str) -> socket.socket:
+    """A listening socket: whoever connects from now on is served.
+
+    Raises:
+        SettingsError: the place is not HOST:PORT, or is taken.
+    """
+    host, _, port = place.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or int(port) > _LAST_PORT:
+        raise SettingsError(f"'{place}' is not HOST:PORT.", remedy="give --listen as 127.0.0.1:8081 or [::1]:8081")
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, int(port)), family=family)
+    except (OSError, UnicodeError) as error:
+        raise SettingsError(f"{place} cannot be listened on: {error}.", remedy="choose another --listen") from None
