@@ -18,7 +18,7 @@ from certs.verification import verify as verify_certificate
 from mbd.cli.options import BundleFile, Home, Json
 from mbd.cli.output import Output, command, settings_for
 
-app = typer.Typer(help="Show, verify or replay a certificate, and give a person its opening.", no_args_is_help=True)
+app = typer.Typer(help="Show, verify, replay or open a certificate.", no_args_is_help=True)
 
 _SCOPES = {
     "subject-modality": "one person",
