@@ -12,13 +12,16 @@ from typing import Literal, TypeVar
 from certs import bundle as bundles
 from certs import checkpoint as checkpoints
 from certs import dsse, entry, rules, standing, timestamp
+from certs import policy as policies
 from certs.bundle import Bundle
 from certs.checkpoint import Checkpoint
 from certs.commitment import subject_commitment
 from certs.errors import CertificateError, Code, VerificationError
 from certs.log_reader import Fetch
 from certs.merkle import leaf_hash, verify_inclusion
+from certs.note import NoteKey
 from certs.payload import Statement, from_payload
+from certs.policy import Policy
 from certs.standing import Logged
 from certs.statement import CommitmentStatement, DeletionStatement
 from certs.trusted_root import TrustedLog, TrustedRoot, TrustedSigner
@@ -99,6 +102,7 @@ def verify(
     openings: Mapping[str, bytes] | None = None,
     noise_commitment: bytes | None = None,
     logs: Sequence[Fetch] = (),
+    policy: bytes | None = None,
 ) -> Verified:
     """Verify a certificate offline.
 
@@ -111,16 +115,19 @@ def verify(
         noise_commitment: the certificate of the noise commitment that the statement names; checked in step 8.
         logs: copies of the certificate's log and of those that took over from it, each as a function from a path of
             C2SP tlog-tiles to its bytes; read whole in step 6.
+        policy: a C2SP tlog-policy file, whose quorum of witnesses the checkpoint must have; checked in step 5.
 
     Raises:
         VerificationError: the first step that failed, with its code.
     """
     parsed, root = _step(1, lambda: (bundles.parse(bundle), parse_trusted_root(trusted_root)))
+    quorum = None if policy is None else _step(1, lambda: policies.parse(policy))
     signer = _step(2, lambda: _choose_key(parsed, root, at))
     _step(3, lambda: dsse.verify(parsed.dsse_envelope, signer.key))
     stamp = _step(4, lambda: _check_timestamps(parsed, signer, root, at))
     signed_at = stamp.at if stamp else at
     checkpoint, log = _step(5, lambda: _check_log(parsed, signer, root, signed_at))
+    witnesses = _step(5, lambda: _check_witnesses(parsed, quorum)) if quorum else None
     logged = Logged(
         checkpoint,
         log.key,
@@ -137,7 +144,7 @@ def verify(
         checked += _step(8, lambda: _check_noise_commitment(statement, checkpoint, noise_commitment, trusted_root, at))
     return Verified(
         statement=statement,
-        steps=_report(logged, stamp, latest, checked),
+        steps=_report(logged, stamp, witnesses, latest, checked),
         origin=checkpoint.origin,
         leaf_index=logged.leaf_index,
         leaf_hash=logged.leaf_hash,
@@ -206,6 +213,12 @@ def _check_log(bundle: Bundle, signer: TrustedSigner, root: TrustedRoot, at: dat
     leaf = leaf_hash(bundle.entry.canonicalized_body)
     verify_inclusion(proof.log_index, checkpoint.size, leaf, proof.hashes, checkpoint.root)
     return checkpoint, log
+
+
+def _check_witnesses(bundle: Bundle, policy: Policy) -> tuple[NoteKey, ...]:
+    """Step 5: enough of the policy's witnesses cosigned the checkpoint. Returns those that did."""
+    _, _, witnesses = policy.check(bundle.entry.inclusion_proof.checkpoint.envelope)
+    return witnesses
 
 
 def _check_standing(logged: Logged, logs: Sequence[Fetch], root: TrustedRoot) -> Checkpoint:
@@ -293,7 +306,13 @@ def _check_noise_commitment(
     return ["the noise commitment, logged before it"]
 
 
-def _report(logged: Logged, stamp: _Stamp | None, latest: Checkpoint | None, checked: list[str]) -> tuple[Step, ...]:
+def _report(
+    logged: Logged,
+    stamp: _Stamp | None,
+    witnesses: Sequence[NoteKey] | None,
+    latest: Checkpoint | None,
+    checked: list[str],
+) -> tuple[Step, ...]:
     log = logged.checkpoint
     when = f"when it signed, {stamp.at:%Y-%m-%d %H:%M:%S} UTC" if stamp else "at the time of verification"
     return (
@@ -307,7 +326,7 @@ def _report(logged: Logged, stamp: _Stamp | None, latest: Checkpoint | None, che
             5,
             "passed",
             f"It is entry {logged.leaf_index} of {log.size} in {log.origin}, under the log's signature. "
-            "No witness policy was given.",
+            + ("No witness policy was given." if witnesses is None else _cosigned_by(witnesses)),
         ),
         Step(6, "passed", f"None of the {latest.size} entries of the log's copy speaks against it or its key.")
         if latest
@@ -317,6 +336,11 @@ def _report(logged: Logged, stamp: _Stamp | None, latest: Checkpoint | None, che
         if checked
         else Step(8, "not present", "No model files and no openings were given to compare."),
     )
+
+
+def _cosigned_by(witnesses: Sequence[NoteKey]) -> str:
+    names = ", ".join(key.name for key in witnesses)
+    return f"By the policy enough witnesses cosigned it: {names}." if names else "The policy asks for no witness."
 
 
 def _step(number: int, check: Callable[[], T]) -> T:

@@ -22,7 +22,7 @@ from mbd.cli.output import Output, command, settings_for
 from mbd.workflow.log_source import open_source
 
 app = typer.Typer(
-    help="Show, verify, replay, revoke, reissue or export a certificate; give a person its opening.",
+    help="Show, verify, replay, revoke, reissue, export or open a certificate.",
     no_args_is_help=True,
 )
 
@@ -82,6 +82,12 @@ def verify(
             help="A copy of its log (a folder or URL of C2SP tiles), to see what the log says later; may be repeated.",
         ),
     ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", exists=True, dir_okay=False, help="A C2SP tlog-policy: which witnesses must have cosigned."
+        ),
+    ] = None,
     opening: Annotated[
         list[Path] | None,
         typer.Option(
@@ -107,6 +113,7 @@ def verify(
             artifacts={path.name: sha256(path.read_bytes()).hexdigest() for path in artifact or []},
             openings={each.subject: each.key for each in given},
             noise_commitment=noise_commitment.read_bytes() if noise_commitment else None,
+            policy=policy.read_bytes() if policy else None,
             logs=[opened.enter_context(open_source(place)).fetch for place in log or []],
         )
         out.result = verified_json(verified)

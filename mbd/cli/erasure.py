@@ -20,7 +20,7 @@ def opening(
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Print the opening that shows a person that a certificate is about them.
+    """Print what shows a person that a certificate is theirs.
 
     Give it to that person and nobody else: whoever has it can show the same. They use it with `mbd certificate verify
     --opening FILE`, offline. After `mbd forget` it cannot be had any more.

@@ -1,9 +1,12 @@
 """The C2SP policy file: what it may say, what it may not, and which checkpoints are good enough for it."""
 
 from datetime import UTC, datetime
+from hashlib import sha256
 from itertools import combinations
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,9 +29,20 @@ def key_of(name, signer):
     return NoteKey(name, PublicKey.from_spki(signer.public_key), of[type(signer)])
 
 
-LOG = Ed25519Signer.generate()
+def seed(name):
+    """The same keys in every process: pytest-xdist compares what its workers collect."""
+    return sha256(f"policy test {name}".encode()).digest()
+
+
+def signer_of(name):
+    if name.endswith("3"):
+        return MlDsa44Signer(MLDSA44PrivateKey.from_seed_bytes(seed(name)))
+    return Ed25519Signer(Ed25519PrivateKey.from_private_bytes(seed(name)))
+
+
+LOG = signer_of("log")
 LOG_KEY = NoteKey(ORIGIN, PublicKey.from_spki(LOG.public_key))
-SIGNERS = {name: (MlDsa44Signer if name.endswith("3") else Ed25519Signer).generate() for name in NAMES}
+SIGNERS = {name: signer_of(name) for name in NAMES}
 KEYS = {name: key_of(f"witness.example/{name}", signer) for name, signer in SIGNERS.items()}
 NOTE = checkpoints.sign(HEAD, [LOG], at=AT)
 

@@ -10,7 +10,7 @@ from certs import checkpoint as checkpoints
 from certs.checkpoint import Checkpoint
 from certs.errors import Code, VerificationError
 from certs.keys import EcdsaP256Signer, Ed25519Signer, PublicKey
-from certs.note import NoteKey
+from certs.note import NoteKey, SignatureType
 from certs.notice import CertificateRevoked, KeyCompromised, Predicate, Reason
 from certs.tiles import EntryBundle
 from certs.trusted_root import TrustedLog, TrustedRoot, ValidFor, build_trusted_root, parse
@@ -170,3 +170,35 @@ def _encoded(entries):
 
 def _build(root: TrustedRoot, *, logs=None, signers=None) -> bytes:
     return build_trusted_root(logs or root.logs, signers or root.signers, root.authorities)
+
+
+def policy_of(quorum, *witnesses, log=True):
+    lines = [f"log {make_stamped.log_key.vkey}"] if log else []
+    lines += [f"witness w{number} {key.vkey}" for number, key in enumerate(witnesses)]
+    return "\n".join([*lines, f"quorum {quorum}", ""]).encode()
+
+
+@pytest.mark.parametrize("log", [True, False])
+def test_a_policy_asks_for_witnesses_and_the_report_names_them(log):
+    known, second = make_stamped.witness_key, make_stamped.ml_dsa_key
+    verified = verify(certificate("successor"), ROOT, at=AT, policy=policy_of("w0", known, log=log))
+    assert known.name in verified.steps[4].detail
+    verified = verify(certificate("successor"), ROOT, at=AT, policy=policy_of("w0", second, known, log=log))
+    assert make_stamped.ORIGIN in verified.steps[4].detail
+    verified = verify(certificate("successor"), ROOT, at=AT, policy=policy_of("none", log=log))
+    assert "no witness" in verified.steps[4].detail
+
+
+def test_a_quorum_that_is_not_reached_and_a_policy_for_another_log_are_refused():
+    strange = NoteKey(
+        make_stamped.witness_key.name, PublicKey.from_spki(Ed25519Signer.generate().public_key), SignatureType(4)
+    )
+    for policy, code, step in (
+        (policy_of("w0", strange), Code.WITNESS_QUORUM_MISSING, 5),
+        (policy_of("none").replace(b"log stamped", b"log stomped"), Code.KEY_INVALID, 1),
+        (policy_of("w0"), Code.POLICY_MALFORMED, 1),
+        (f"log {make.log_key.vkey}\nquorum none\n".encode(), Code.CHECKPOINT_SIGNATURE_INVALID, 5),
+    ):
+        with pytest.raises(VerificationError) as failure:
+            verify(certificate("successor"), ROOT, at=AT, policy=policy)
+        assert (failure.value.step, failure.value.code) == (step, code)
