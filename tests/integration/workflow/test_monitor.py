@@ -196,6 +196,15 @@ def test_another_history_of_what_was_seen_is_a_fork_for_ever(place, folder, stat
         verify_consistency(300, size, prefix, mth(forked), proof)
 
 
+def test_two_roots_for_one_size_are_a_fork_whatever_else_is_served(folder, state):
+    serve_log(folder, entries_to(3))
+    look(FolderSource(folder), [KEY], state)
+    shutil.rmtree(folder / "tile")
+    (folder / "checkpoint").write_text(note_of(entries_to(3, changed=1)))
+    with pytest.raises(LogAlarmError, match="has forked"):
+        look(FolderSource(folder), [KEY], state)
+
+
 def test_a_smaller_size_is_an_alarm_for_ever(place, folder, state):
     serve_log(folder, entries_to(300))
     with open_source(place) as source:

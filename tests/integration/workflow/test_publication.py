@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 
 from certs import checkpoint as checkpoints
 from certs.checkpoint import Checkpoint as SignedHead
@@ -140,6 +140,20 @@ def test_one_more_entry_costs_what_is_new_and_no_full_file_is_written_again(lite
     changed = [path.name for path, time in before.items() if path.stat().st_mtime_ns != time]
     assert changed == ["checkpoint"]
     assert publish(engine, folder, read_note=read_note).written == 0
+
+
+def test_one_more_entry_reads_as_much_of_a_large_log_as_of_a_small_one(lite, tmp_path):
+    engine, folder, reads = lite("log"), tmp_path / "log", []
+    event.listen(engine, "before_cursor_execute", lambda *arguments: reads.append(arguments[2]))
+    counts = []
+    for size in (1000, 3048):
+        grow_and_sign(engine, size)
+        publish(engine, folder, read_note=read_note)
+        grow_and_sign(engine, size + 1)
+        reads.clear()
+        publish(engine, folder, read_note=read_note)
+        counts.append(len(reads))
+    assert counts[0] == counts[1]
 
 
 def test_partial_files_stay_until_the_full_one_is_there(lite, tmp_path):

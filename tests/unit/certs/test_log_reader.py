@@ -137,6 +137,9 @@ def test_a_full_file_is_taken_where_the_partial_one_is_gone():
     assert f"tile/0/001.p/{300 - 256}" not in files
     assert list(reader.entries(250, 300)) == [entry(index) for index in range(250, 300)]
     assert reader.root_at(299) == mth(0, 299)
+    # What comes after the checkpoint's size is not the checkpoint's business.
+    files["tile/entries/001"] = files["tile/entries/001"][:-1] + b"!"
+    assert list(LogReader(files.get, head(300)).entries(250, 300)) == [entry(index) for index in range(250, 300)]
 
 
 @settings(max_examples=300)
@@ -152,6 +155,26 @@ def test_a_changed_byte_of_any_file_is_found(data):
         reader = LogReader((files | {path: bytes(changed)}).get, head(size))
         list(reader.entries(0, size))
     assert failure.value.code in (Code.TILE_MISMATCH, Code.TILE_MALFORMED)
+
+
+def test_an_entry_changed_together_with_its_leaf_hash_is_found():
+    files = files_of(700)
+    old, new = b"\x00\x07entry 5", b"\x00\x07Entry 5"
+    assert old in files["tile/entries/000"]
+    files["tile/entries/000"] = files["tile/entries/000"].replace(old, new)
+    files["tile/0/000"] = files["tile/0/000"].replace(mth(5, 6), sha256(b"\x00" + new[2:]).digest())
+    reader = LogReader(files.get, head(700))
+    assert list(reader.entries(256, 700)) == [entry(index) for index in range(256, 700)]
+    for question in (
+        lambda: list(reader.entries(0, 1)),
+        lambda: list(reader.leaf_hashes(5, 6)),
+        lambda: reader.inclusion_proof(4, 700),
+        lambda: reader.consistency_proof(6, 700),
+        lambda: reader.root_at(6),
+    ):
+        with pytest.raises(CertificateError, match="tile/0/000") as failure:
+            question()
+        assert failure.value.code is Code.TILE_MISMATCH
 
 
 @pytest.mark.parametrize("path", ["tile/0/000", "tile/0/002.p/188", "tile/1/000.p/2", "tile/entries/001"])
