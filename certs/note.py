@@ -55,8 +55,8 @@ class NoteKey:
     type: SignatureType = SignatureType.LOG
 
     def __post_init__(self) -> None:
-        if not _KEY_NAME.fullmatch(self.name):
-            _refuse_key(f"{self.name!r} cannot name a key: it is empty or has a space or a plus.")
+        if not _KEY_NAME.fullmatch(self.name) or not _is_text(self.name):
+            _refuse_key(f"{self.name!r} cannot name a key: it is empty, has a space or a plus, or is no text.")
         if self.key.algorithm is not _ALGORITHM[self.type]:
             who = "A log" if self.type is SignatureType.LOG else "This kind of cosigner"
             which = "ML-DSA-44" if self.type is SignatureType.COSIGNATURE_ML_DSA_44 else "Ed25519"
@@ -137,8 +137,8 @@ def split(note: str) -> tuple[str, tuple[SignatureLine, ...]]:
     Raises:
         CertificateError: ``checkpoint-malformed``.
     """
-    if len(note) > MAX_CHARACTERS or not note.endswith("\n"):
-        _refuse("The checkpoint is too long or its last line is not complete.")
+    if len(note) > MAX_CHARACTERS or not note.endswith("\n") or not _is_text(note):
+        _refuse("The checkpoint is too long, its last line is not complete, or it is no text.")
     if any(ord(character) < 0x20 and character != "\n" for character in note):
         _refuse("The checkpoint holds a control character.")
     text, separator, block = note.rpartition("\n\n")
@@ -168,6 +168,11 @@ def parse_lines(block: str) -> tuple[SignatureLine, ...]:
             _refuse("A signature of the checkpoint is too short.")
         lines.append(SignatureLine(match[1], signed[:KEY_ID_BYTES], signed[KEY_ID_BYTES:]))
     return tuple(lines)
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be encoded: half of a surrogate pair is no character."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _refuse(message: str) -> Never:

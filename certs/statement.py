@@ -287,11 +287,11 @@ class Certified(Wire):
 
     class_: Literal["certified"] = Field(default="certified", alias="class")
     mu: NonNegative
-    departed: tuple[Departed, ...]
-    curve: Annotated[tuple[CurvePoint, ...], Field(min_length=1)]
+    departed: Annotated[tuple[Departed, ...], Field(max_length=8)]
+    curve: Annotated[tuple[CurvePoint, ...], Field(min_length=1, max_length=4)]
     mu_series: Annotated[tuple[NonNegative, ...], Field(min_length=1)]
     mu_total: NonNegative
-    total_curve: Annotated[tuple[CurvePoint, ...], Field(min_length=1)]
+    total_curve: Annotated[tuple[CurvePoint, ...], Field(min_length=1, max_length=4)]
     assumptions: Annotated[tuple[Text, ...], Field(min_length=1)]
 
 

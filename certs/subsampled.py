@@ -11,7 +11,7 @@ import math
 
 from certs.gaussian import log_normal_cdf
 
-_MOST_DRAWS = 1 << 20  # a longer run is cut short, which lowers the bound: what a statement says must not cost hours
+_MOST_DRAWS = 1 << 16  # a longer run is cut short, which lowers the bound: what a statement says must not cost minutes
 _LEAST_NOISE, _LARGEST_NOISE = 1e-3, 1e12  # more noise than there is lowers the bound; beyond, it is 0 for float64
 _LARGEST_EPSILON = 1e6  # beyond, nothing is claimed
 _REACH = 12.0  # standard deviations of the binomial that are summed: leaving some out only lowers the bound

@@ -230,7 +230,9 @@ def test_a_changed_text_of_json_is_read_or_refused_with_a_code(data):
 @given(data=st.data())
 def test_a_changed_note_or_proof_is_refused_with_a_code(data):
     original = data.draw(st.sampled_from([NOTE, PROOF]))
-    pieces = st.text(max_size=8) | st.sampled_from(["\n", "\n\n", "— ", "\r\n", "+", " ", "=", "\u2028", "0", "AAAA"])
+    pieces = st.text(max_size=8) | st.sampled_from(
+        ["\n", "\n\n", "— ", "\r\n", "+", " ", "=", "\u2028", "\ud800", "0", "AAAA"]
+    )
     changed = _spliced(data.draw, original, pieces)
     assume(changed != original)
     for read in TEXT_READERS.values():
