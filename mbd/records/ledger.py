@@ -7,12 +7,13 @@ Rows are never rewritten, so all that was once read of a size below the head sta
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count
 
-from sqlalchemy import Connection, and_, insert, or_, select
+from sqlalchemy import Connection, insert, select
 
 from mbd.errors import LedgerError
 from mbd.hashing import leaf_hash
-from mbd.records import tables
+from mbd.records import rows, tables
 from mbd.records.database import is_locked
 from mbd.records.tree import Frontier, Place, Range, consistency_ranges, fold, inclusion_ranges, subtrees
 
@@ -42,6 +43,14 @@ class Checkpoint:
     note: str
 
 
+_left_edges: dict[TreeHead, list[bytes]] = {}
+"""The right edge that this process's last append left, under the head that it folds to.
+
+A root has one edge (another one would be a collision of SHA-256), so this is true of any log whose head it is: after
+a rollback, a restored backup or another process's append the head is another one, and the edge is read.
+"""
+
+
 def append(connection: Connection, body: bytes) -> Appended:
     """Append one leaf. See `append_many`."""
     return append_many(connection, [body])[0]
@@ -57,26 +66,18 @@ def append_many(connection: Connection, bodies: Iterable[bytes]) -> list[Appende
         LedgerError: the connection does not hold the lock.
     """
     _require_lock(connection)
-    size = head(connection).size
-    edge = subtrees((0, size))
-    stored = _read(connection, edge)
-    frontier = Frontier(size, [stored[place] for place in edge])
-    leaves: list[dict[str, object]] = []
-    nodes: list[dict[str, object]] = []
-    hashes: list[bytes] = []
-    for body in bodies:
-        hashes.append(leaf_hash(body))
-        leaves.append({"idx": frontier.size, "body": body, "hash": hashes[-1]})
-        nodes += [{"level": level, "idx": idx, "hash": value} for (level, idx), value in frontier.push(hashes[-1])]
-    if not leaves:
+    frontier = _frontier(connection)
+    size = frontier.size
+    bodies = list(bodies)
+    if not bodies:
         return []
-    # Crash points: death between these writes leaves the transaction uncommitted, and the old head in force.
-    connection.execute(insert(tables.leaf), leaves)
-    if nodes:
-        connection.execute(insert(tables.node), nodes)
+    hashes = [leaf_hash(body) for body in bodies]
+    nodes = frontier.extend(hashes)
     after = TreeHead(frontier.size, frontier.root())
-    connection.execute(insert(tables.head).values(size=after.size, root=after.root))
-    return [Appended(size + offset, value, after) for offset, value in enumerate(hashes)]
+    rows.write(connection, list(zip(count(size), bodies, hashes)), nodes, after.root)
+    _left_edges.clear()
+    _left_edges[after] = frontier.hashes()
+    return [Appended(index, value, after) for index, value in enumerate(hashes, start=size)]
 
 
 def head(connection: Connection) -> TreeHead:
@@ -85,10 +86,11 @@ def head(connection: Connection) -> TreeHead:
     Raises:
         LedgerError: there is none, not even the empty tree that the log began with.
     """
-    row = connection.execute(select(tables.head).order_by(tables.head.c.size.desc()).limit(1)).one_or_none()
+    row = connection.exec_driver_sql("SELECT size, root FROM head ORDER BY size DESC LIMIT 1").one_or_none()
     if row is None:
         raise LedgerError("The log has no head: its rows were removed.", remedy="restore the database")
-    return TreeHead(row.size, row.root)
+    size, root = row
+    return TreeHead(size, root)
 
 
 def leaf(connection: Connection, index: int) -> bytes:
@@ -225,28 +227,31 @@ def _roots(connection: Connection, ranges: Sequence[Range]) -> list[bytes]:
 
 
 def _read(connection: Connection, places: Sequence[Place]) -> dict[Place, bytes]:
-    """The stored hashes of places.
+    """The stored hashes of places, all from one look.
 
     Raises:
         LedgerError: one is missing.
     """
-    found: dict[Place, bytes] = {}
-    leaves = [idx for level, idx in places if level == 0]
-    if leaves:
-        at = tables.leaf.c
-        rows = connection.execute(select(at.idx, at.hash).where(at.idx.in_(leaves)))
-        found.update({(0, idx): value for idx, value in rows})
-    nodes = [place for place in places if place[0] > 0]
-    if nodes:
-        # Not `(level, idx) IN (...)`, for which SQLite scans the whole table.
-        at_node = tables.node.c
-        each = or_(*(and_(at_node.level == level, at_node.idx == idx) for level, idx in nodes))
-        rows_of_nodes = connection.execute(select(tables.node).where(each))
-        found.update({(level, idx): value for level, idx, value in rows_of_nodes})
-    for place in places:
-        if place not in found:
+    found = rows.read(connection, places)
+    for level, idx in places:
+        if (level, idx) not in found:
             raise LedgerError(
-                f"The log has lost the subtree at level {place[0]}, index {place[1]}.",
+                f"The log has lost the subtree at level {level}, index {idx}.",
                 remedy="run mbd ledger fsck; do not sign until the log is whole",
             )
     return found
+
+
+def _frontier(connection: Connection) -> Frontier:
+    """The tree's right edge now.
+
+    Raises:
+        LedgerError: there is no head, or a subtree is missing.
+    """
+    now = head(connection)
+    hashes = _left_edges.get(now)
+    if hashes is None:
+        edge = subtrees((0, now.size))
+        stored = _read(connection, edge)
+        hashes = [stored[place] for place in edge]
+    return Frontier(now.size, hashes)
