@@ -86,11 +86,10 @@ def head(connection: Connection) -> TreeHead:
     Raises:
         LedgerError: there is none, not even the empty tree that the log began with.
     """
-    row = connection.exec_driver_sql("SELECT size, root FROM head ORDER BY size DESC LIMIT 1").one_or_none()
-    if row is None:
-        raise LedgerError("The log has no head: its rows were removed.", remedy="restore the database")
-    size, root = row
-    return TreeHead(size, root)
+    now = rows.head(connection)
+    if now is None:
+        raise _headless()
+    return TreeHead(*now)
 
 
 def leaf(connection: Connection, index: int) -> bytes:
@@ -111,8 +110,7 @@ def root_at(connection: Connection, size: int) -> bytes:
     Raises:
         LedgerError: the log is not that large.
     """
-    _require_size(connection, size)
-    return _roots(connection, [(0, size)])[0]
+    return _roots(connection, size, [(0, size)])[0]
 
 
 def inclusion_proof(connection: Connection, index: int, size: int) -> list[bytes]:
@@ -121,10 +119,9 @@ def inclusion_proof(connection: Connection, index: int, size: int) -> list[bytes
     Raises:
         LedgerError: the log is not that large, or the leaf is not in that tree.
     """
-    _require_size(connection, size)
     if not 0 <= index < size:
         raise LedgerError(f"Leaf {index} is not in a tree of {size} leaves.", remedy="ask for an index below the size")
-    return _roots(connection, inclusion_ranges(index, size))
+    return _roots(connection, size, inclusion_ranges(index, size))
 
 
 def consistency_proof(connection: Connection, old: int, new: int) -> list[bytes]:
@@ -135,10 +132,9 @@ def consistency_proof(connection: Connection, old: int, new: int) -> list[bytes]
     Raises:
         LedgerError: the log is not that large, or the sizes are the wrong way round.
     """
-    _require_size(connection, new)
     if not 0 <= old <= new:
         raise LedgerError(f"A tree of {new} leaves does not extend one of {old}.", remedy="give the smaller size first")
-    return _roots(connection, consistency_ranges(old, new)) if old else []
+    return _roots(connection, new, consistency_ranges(old, new) if old else [])
 
 
 def store_checkpoint(connection: Connection, checkpoint: Checkpoint) -> Checkpoint:
@@ -206,33 +202,35 @@ def _require_lock(connection: Connection) -> None:
         )
 
 
+def _headless() -> LedgerError:
+    return LedgerError("The log has no head: its rows were removed.", remedy="restore the database")
+
+
 def _checkpoint(connection: Connection, size: int) -> Checkpoint | None:
     row = connection.execute(select(tables.checkpoint).where(tables.checkpoint.c.size == size)).one_or_none()
     return None if row is None else Checkpoint(TreeHead(row.size, row.root), row.note)
 
 
-def _require_size(connection: Connection, size: int) -> None:
-    current = head(connection).size
+def _roots(connection: Connection, size: int, ranges: Sequence[Range]) -> list[bytes]:
+    """The root of each range in the tree of `size` leaves."""
+    places = [subtrees(leaves) for leaves in ranges]
+    stored = _read(connection, size, [place for group in places for place in group])
+    return [fold([stored[place] for place in group]) for group in places]
+
+
+def _read(connection: Connection, size: int, places: Sequence[Place]) -> dict[Place, bytes]:
+    """The stored hashes of places in the tree of `size` leaves, from one look.
+
+    Raises:
+        LedgerError: the log is not that large, or one is missing.
+    """
+    current, found = rows.read(connection, places)
+    if current is None:
+        raise _headless()
     if not 0 <= size <= current:
         raise LedgerError(
             f"The log has {current} leaves, not {size}.", remedy="ask for a size that the log has reached"
         )
-
-
-def _roots(connection: Connection, ranges: Sequence[Range]) -> list[bytes]:
-    """The root of each range, all of them from one look at each table."""
-    places = [subtrees(leaves) for leaves in ranges]
-    stored = _read(connection, [place for group in places for place in group])
-    return [fold([stored[place] for place in group]) for group in places]
-
-
-def _read(connection: Connection, places: Sequence[Place]) -> dict[Place, bytes]:
-    """The stored hashes of places, all from one look.
-
-    Raises:
-        LedgerError: one is missing.
-    """
-    found = rows.read(connection, places)
     for level, idx in places:
         if (level, idx) not in found:
             raise LedgerError(
@@ -252,6 +250,6 @@ def _frontier(connection: Connection) -> Frontier:
     hashes = _left_edges.get(now)
     if hashes is None:
         edge = subtrees((0, now.size))
-        stored = _read(connection, edge)
+        stored = _read(connection, now.size, edge)
         hashes = [stored[place] for place in edge]
     return Frontier(now.size, hashes)

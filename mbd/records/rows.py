@@ -15,6 +15,8 @@ from mbd.records.tree import Node, Place
 # Rows of one statement on SQLite. Larger ones gain nothing, and it takes no more than 32,766 values.
 _ROWS = 200
 
+_HEAD = "SELECT size, root FROM head ORDER BY size DESC LIMIT 1"
+
 # The arrays make it one text for any number of rows, so that its plan is kept. The conditions on `leaves` and `nodes`
 # run both to their ends before the head is inserted: its trigger wants to see them, and refuses otherwise.
 _POSTGRESQL_APPEND = """
@@ -48,15 +50,23 @@ def write(connection: Connection, leaves: Sequence[Leaf], nodes: Sequence[Node],
         _insert(connection, "head (size, root)", [(size, root)])
 
 
-def read(connection: Connection, places: Sequence[Place]) -> dict[Place, bytes]:
-    """The stored hashes of places, from one look; those that have no row are left out."""
-    if not places:
-        return {}
+def head(connection: Connection) -> tuple[int, bytes] | None:
+    """Size and root of the tree now, or None where the log has lost its head."""
+    row = connection.exec_driver_sql(_HEAD).one_or_none()
+    return None if row is None else (row[0], row[1])
+
+
+def read(connection: Connection, places: Sequence[Place]) -> tuple[int | None, dict[Place, bytes]]:
+    """The size of the tree now (as of `head`) and the stored hashes of places, from one look.
+
+    Places that have no row are left out.
+    """
     nodes = [value for place in places if place[0] > 0 for value in place]
     leaves = [idx for level, idx in places if level == 0]
     mark = "?" if connection.dialect.name == "sqlite" else "%s"
-    found = connection.exec_driver_sql(_select(len(nodes) // 2, len(leaves), mark), (*nodes, *leaves))
-    return {(level, idx): value for level, idx, value in found}
+    found = connection.exec_driver_sql(_select(len(nodes) // 2, len(leaves), mark), (*nodes, *leaves)).all()
+    size = next((idx for level, idx, _ in found if level < 0), None)
+    return size, {(level, idx): value for level, idx, value in found}
 
 
 def _insert(connection: Connection, table: str, rows: Sequence[tuple[object, ...]]) -> None:
@@ -69,16 +79,17 @@ def _insert(connection: Connection, table: str, rows: Sequence[tuple[object, ...
 
 @lru_cache
 def _select(nodes: int, leaves: int, mark: str) -> str:
-    """Looks nodes up by `(level, idx)` and leaves by `idx`, each through its primary key."""
-    parts = []
+    """The head as level -1, and nodes by `(level, idx)` and leaves by `idx`, each through its primary key."""
+    parts = [f"SELECT -1, size, root FROM ({_HEAD}) AS now"]  # noqa: S608 our own text
+    start = ""
     if nodes:
         # Not `(level, idx) IN (...)`, for which SQLite scans the whole table; CROSS JOIN keeps it to this order.
-        places = f"WITH place (level, idx) AS (VALUES {', '.join([f'({mark}, {mark})'] * nodes)})"
+        start = f"WITH place (level, idx) AS (VALUES {', '.join([f'({mark}, {mark})'] * nodes)}) "
         parts.append(
-            f"{places} SELECT node.level, node.idx, hash FROM place CROSS JOIN node"  # noqa: S608 marks alone
+            "SELECT node.level, node.idx, hash FROM place CROSS JOIN node"
             " WHERE node.level = place.level AND node.idx = place.idx"
         )
     if leaves:
         marks = ", ".join([mark] * leaves)
         parts.append(f"SELECT 0, idx, hash FROM leaf WHERE idx IN ({marks})")  # noqa: S608 marks alone
-    return " UNION ALL ".join(parts)
+    return start + " UNION ALL ".join(parts)
