@@ -3,11 +3,11 @@
     OMP_NUM_THREADS=1 python -m benchmarks.ledger [--leaves N]
 
 Writes ``benchmarks/results/ledger.json``, from which ``benchmarks.readme`` makes the table of docs/ledger.md. All
-leaves are the same everywhere, as long as a certificate's. What is compared takes turns, and figures are medians of wall
-time, because waiting for the disk is what an append costs. Appends and proofs go the way that a caller goes: a
+leaves are the same everywhere, as long as a certificate's. What is compared takes turns, and figures are medians of
+wall time, because waiting for the disk is what an append costs. Appends and proofs go the way that a caller goes: a
 transaction of `database` each. Plain INSERTs are one row (or one batch) a transaction into a table that has nothing
 but its key, in a database of the same settings; *driver* ones leave SQLAlchemy out. pymerkle's trees keep leaves alone,
-so that an append there has a root only after `get_root`; its cache of subtrees is filled before its proofs are measured.
+so an append there has a root only after `get_root`; its cache of subtrees is filled before its proofs are measured.
 """
 
 import argparse
