@@ -15,6 +15,7 @@ import numpy as np
 
 from benchmarks import missing
 from benchmarks.cohorts import NAMES, load_results, size_then_order
+from benchmarks.ledger_table import ledger_table
 from benchmarks.peers import tables
 from mbd.backbones.zoo import ZOO
 from mbd.metrics.bootstrap import Interval, paired_interval
@@ -199,6 +200,7 @@ DOCUMENTS: dict[str, dict[str, Callable[[], str]]] = {
         **{f"withdrawals {name}": partial(withdrawal_table, name) for name in COLUMNS},
     },
     "docs/attacks.md": {"audit": audit_table, "planted": planted_table},
+    "docs/ledger.md": {"ledger": ledger_table},
     "docs/missing.md": {
         **{f"fixed {name}": partial(missing.fixed_table, name) for name in COLUMNS},
         **{f"rates {name}": partial(missing.rate_table, name) for name in COLUMNS},

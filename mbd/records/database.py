@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make_url, select
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from mbd.errors import RecordsError, SchemaVersionError
@@ -78,17 +79,13 @@ def begin_locked(engine: Engine) -> Iterator[Connection]:
     The lock is taken by the transaction's *first* statement (BEGIN IMMEDIATE, or pg_advisory_xact_lock under READ
     COMMITTED), so that all it reads afterwards is what the previous writer left: read-then-insert cannot race.
     """
-    with _transaction(engine.execution_options(**{_LOCKED: True})) as connection:
-        if engine.dialect.name == "postgresql":
-            connection.execute(select(func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+    with _transaction(engine, **{_LOCKED: True}) as connection:
         yield connection
 
 
 @contextmanager
 def begin_snapshot(engine: Engine) -> Iterator[Connection]:
     """A transaction for reading: all its statements see the database as the first one did. It waits for no writer."""
-    if engine.dialect.name == "postgresql":
-        engine = engine.execution_options(isolation_level="REPEATABLE READ")
     with _transaction(engine) as connection:
         yield connection
 
@@ -99,7 +96,7 @@ def is_locked(connection: Connection) -> bool:
 
 
 @contextmanager
-def _transaction(engine: Engine) -> Iterator[Connection]:
+def _transaction(engine: Engine, **options: Any) -> Iterator[Connection]:
     try:
         connection = engine.connect()
     except DBAPIError as error:
@@ -108,11 +105,12 @@ def _transaction(engine: Engine) -> Iterator[Connection]:
             remedy="check MBD_DATABASE_URL, and that the server runs or the file may be written",
         ) from error
     with connection:
+        connection.execution_options(**options)
         try:
             transaction = connection.begin()
-        except DBAPIError as error:
+        except (DBAPIError, sqlite3.Error) as error:
             raise RecordsError(
-                f"The database {_name(engine.url)} gives no transaction: {error.orig}.",
+                f"The database {_name(engine.url)} gives no transaction: {getattr(error, 'orig', error)}.",
                 remedy="if another command is writing, let it finish, then try again",
             ) from error
         with transaction:
@@ -168,7 +166,10 @@ def _name(location: URL) -> str:
 def _engine(location: URL) -> Engine:
     # hide_parameters: an SQL error would otherwise print subject keys and commitment keys.
     if location.get_backend_name() == "postgresql":
-        return create_engine(location, isolation_level="READ COMMITTED", hide_parameters=True)
+        # AUTOCOMMIT: the driver would send a BEGIN of its own, which is a journey to the server more.
+        engine = create_engine(location, isolation_level="AUTOCOMMIT", hide_parameters=True)
+        event.listen(engine, "begin", _begin_postgresql)
+        return engine
     engine = create_engine(location, connect_args={"timeout": _BUSY_SECONDS}, hide_parameters=True)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
@@ -189,7 +190,18 @@ def _prepare_sqlite(dbapi_connection: sqlite3.Connection, _record: object) -> No
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if is_locked(connection) else "BEGIN")
+    # By the driver itself: around so short a statement, SQLAlchemy's result costs ten times as much as running it.
+    cursor = connection.connection.cursor()
+    cursor.execute("BEGIN IMMEDIATE" if is_locked(connection) else "BEGIN")
+    cursor.close()
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    connection.exec_driver_sql(
+        f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"
+        if is_locked(connection)
+        else "BEGIN ISOLATION LEVEL REPEATABLE READ"
+    )
 
 
 def _alembic_config() -> Config:

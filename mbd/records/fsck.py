@@ -6,13 +6,13 @@ It trusts no stored hash, and cannot know that a database was rewritten *consist
 signatures (`verify_note`) and `ledger.check_not_behind` are for. Memory is bounded, whatever the size.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import Column, Connection, Row, Table, func, select
+from sqlalchemy import Column, Connection, Table, func, select
 
 from mbd.hashing import leaf_hash, node_hash
 from mbd.records import tables
@@ -20,7 +20,11 @@ from mbd.records.ledger import TreeHead, head
 from mbd.records.tree import Place, fold, subtrees
 
 _PAGE = 512
-_CACHED_PAGES = 256
+_CACHED_PAGES = 64
+"""More than there are levels: the current page of each."""
+
+Checked = tuple[int, list["Problem"]]
+"""How many rows, and what was wrong with them."""
 
 VerifyNote = Callable[[str], TreeHead]
 """Checks a checkpoint's signatures and returns what they sign; whatever it raises means that they do not hold."""
@@ -78,10 +82,12 @@ def fsck(
         _check_cosignatures(connection, verify_note),
     )
     problems: list[Problem] = []
-    for done, found in enumerate(chain.from_iterable(checks), start=1):
+    done = 0
+    for rows, found in chain.from_iterable(checks):
         problems += found
-        if progress is not None and done % _PAGE == 0:
-            progress(done, sum(counts.values()))
+        done += rows
+        if progress is not None and rows:
+            progress(min(done, sum(counts.values())), sum(counts.values()))
     return FsckReport(tree, counts["checkpoint"], tuple(problems))
 
 
@@ -90,12 +96,12 @@ class _StoredHashes:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._page = lru_cache(maxsize=_CACHED_PAGES)(self._read_page)
+        self.page = lru_cache(maxsize=_CACHED_PAGES)(self._read_page)
 
     def at(self, place: Place) -> bytes | None:
         """The hash, or None where a row is missing."""
         level, idx = place
-        return self._page(level, idx // _PAGE).get(idx)
+        return self.page(level, idx // _PAGE).get(idx)
 
     def root(self, size: int) -> bytes | None:
         """The root of the first `size` leaves, or None where a row is missing."""
@@ -111,73 +117,84 @@ class _StoredHashes:
             query = select(tables.node.c.idx, tables.node.c.hash).where(tables.node.c.level == level)
             idx = tables.node.c.idx
         rows = self._connection.execute(query.where(idx >= number * _PAGE, idx < (number + 1) * _PAGE))
-        return {row.idx: row.hash for row in rows}
+        return {at: value for at, value in rows}  # noqa: C416 dict() takes rows for mappings
 
 
-def _check_leaves(connection: Connection, size: int) -> Iterator[list[Problem]]:
+def _check_leaves(connection: Connection, size: int) -> Iterator[Checked]:
     expected = 0
-    for row in _rows(connection, tables.leaf, tables.leaf.c.idx):
+    for page in _pages(connection, tables.leaf, tables.leaf.c.idx):
         problems = []
-        if row.idx != expected:
-            problems.append(Problem(f"leaf {expected}", f"missing, with all up to leaf {row.idx - 1}"))
-        if leaf_hash(row.body) != row.hash:
-            problems.append(Problem(f"leaf {row.idx}", "the body does not have the stored hash"))
-        if row.idx >= size:
-            problems.append(Problem(f"leaf {row.idx}", f"beyond the head of size {size}"))
-        expected = row.idx + 1
-        yield problems
+        for idx, body, value in page:
+            if idx != expected:
+                problems.append(Problem(f"leaf {expected}", f"missing, with all up to leaf {idx - 1}"))
+            if leaf_hash(body) != value:
+                problems.append(Problem(f"leaf {idx}", "the body does not have the stored hash"))
+            if idx >= size:
+                problems.append(Problem(f"leaf {idx}", f"beyond the head of size {size}"))
+            expected = idx + 1
+        yield len(page), problems
     if expected < size:
-        yield [Problem(f"leaf {expected}", f"missing, with all up to leaf {size - 1}")]
+        yield 0, [Problem(f"leaf {expected}", f"missing, with all up to leaf {size - 1}")]
 
 
-def _check_nodes(connection: Connection, stored: _StoredHashes, size: int) -> Iterator[list[Problem]]:
+def _check_nodes(connection: Connection, stored: _StoredHashes, size: int) -> Iterator[Checked]:
     for level in range(1, size.bit_length()):
-        for idx in range(size >> level):
-            value = stored.at((level, idx))
-            left, right = stored.at((level - 1, 2 * idx)), stored.at((level - 1, 2 * idx + 1))
-            if value is None:
-                yield [Problem(_node(level, idx), "missing")]
-            elif left is not None and right is not None and node_hash(left, right) != value:
-                yield [Problem(_node(level, idx), "is not the hash of the two below it")]
-            else:
-                yield []
+        for number in range(-(-(size >> level) // _PAGE)):
+            places = range(number * _PAGE, min((number + 1) * _PAGE, size >> level))
+            values = stored.page(level, number)
+            below = stored.page(level - 1, 2 * number) | stored.page(level - 1, 2 * number + 1)
+            problems = []
+            for idx in places:
+                value, left, right = values.get(idx), below.get(2 * idx), below.get(2 * idx + 1)
+                if value is None:
+                    problems.append(Problem(_node(level, idx), "missing"))
+                elif left is not None and right is not None and node_hash(left, right) != value:
+                    problems.append(Problem(_node(level, idx), "is not the hash of the two below it"))
+            yield len(places), problems
     at = tables.node.c
     for level, last in connection.execute(select(at.level, func.max(at.idx)).group_by(at.level).order_by(at.level)):
         if last >= size >> level:
-            yield [Problem(_node(level, last), f"beyond the head of size {size}")]
+            yield 0, [Problem(_node(level, last), f"beyond the head of size {size}")]
 
 
-def _check_heads(connection: Connection, stored: _StoredHashes) -> Iterator[list[Problem]]:
-    for row in _rows(connection, tables.head, tables.head.c.size):
+def _check_heads(connection: Connection, stored: _StoredHashes) -> Iterator[Checked]:
+    for page in _pages(connection, tables.head, tables.head.c.size):
         # Where a row is missing, the checks above have said so.
-        root = stored.root(row.size)
-        wrong = root is not None and root != row.root
-        yield [Problem(f"head {row.size}", "the stored subtrees have another root")] if wrong else []
+        roots = [(size, root, stored.root(size)) for size, root in page]
+        yield (
+            len(page),
+            [
+                Problem(f"head {size}", "the stored subtrees have another root")
+                for size, root, found in roots
+                if found is not None and found != root
+            ],
+        )
 
 
 def _check_checkpoints(
     connection: Connection, stored: _StoredHashes, size: int, verify_note: VerifyNote | None
-) -> Iterator[list[Problem]]:
-    for row in _rows(connection, tables.checkpoint, tables.checkpoint.c.size):
-        place = f"checkpoint {row.size}"
-        problems = []
-        root = stored.root(row.size) if row.size <= size else None
-        if row.size > size:
-            problems.append(Problem(place, f"beyond the head of size {size}"))
-        elif root is not None and root != row.root:
-            problems.append(Problem(place, "the log's first leaves have another root than was signed"))
-        if verify_note is not None:
-            try:
-                agrees = verify_note(row.note) == TreeHead(row.size, row.root)
-            except Exception as error:  # noqa: BLE001 whatever the verifier raises, the note does not verify
-                problems.append(Problem(place, f"the note does not verify: {error}"))
-            else:
-                if not agrees:
-                    problems.append(Problem(place, "the note signs another size or root"))
-        yield problems
+) -> Iterator[Checked]:
+    for page in _pages(connection, tables.checkpoint, tables.checkpoint.c.size):
+        for signed, root, note in page:
+            place = f"checkpoint {signed}"
+            problems = []
+            found = stored.root(signed) if signed <= size else None
+            if signed > size:
+                problems.append(Problem(place, f"beyond the head of size {size}"))
+            elif found is not None and found != root:
+                problems.append(Problem(place, "the log's first leaves have another root than was signed"))
+            if verify_note is not None:
+                try:
+                    agrees = verify_note(note) == TreeHead(signed, root)
+                except Exception as error:  # noqa: BLE001 whatever the verifier raises, the note does not verify
+                    problems.append(Problem(place, f"the note does not verify: {error}"))
+                else:
+                    if not agrees:
+                        problems.append(Problem(place, "the note signs another size or root"))
+            yield 1, problems
 
 
-def _check_cosignatures(connection: Connection, verify_note: VerifyNote | None) -> Iterator[list[Problem]]:
+def _check_cosignatures(connection: Connection, verify_note: VerifyNote | None) -> Iterator[Checked]:
     """Each line under the note that it was given for. `verify_note` says whose lines it knows."""
     signed, line = tables.checkpoint.c, tables.cosignature.c
     query = (
@@ -188,7 +205,7 @@ def _check_cosignatures(connection: Connection, verify_note: VerifyNote | None) 
     for row in connection.execute(query):
         place = f"cosignature {row.size} by {row.witness}"
         if row.note is None:
-            yield [Problem(place, "there is no checkpoint of that size")]
+            yield 1, [Problem(place, "there is no checkpoint of that size")]
             continue
         problems = []
         if verify_note is not None:
@@ -199,15 +216,15 @@ def _check_cosignatures(connection: Connection, verify_note: VerifyNote | None) 
             else:
                 if not agrees:
                     problems.append(Problem(place, "it is of another size or root"))
-        yield problems
+        yield 1, problems
 
 
-def _rows(connection: Connection, table: Table, key: Column[int]) -> Iterator[Row[Any]]:
-    """All rows by their key, a page at a time."""
+def _pages(connection: Connection, table: Table, key: Column[int]) -> Iterator[Sequence[Any]]:
+    """All rows by their key, which is their first column, a page at a time."""
     last = -1
     while page := connection.execute(select(table).where(key > last).order_by(key).limit(_PAGE)).all():
-        yield from page
-        last = getattr(page[-1], key.name)
+        yield page
+        last = page[-1][0]
 
 
 def _node(level: int, idx: int) -> str:

@@ -7,14 +7,18 @@ Rows are never rewritten, so all that was once read of a size below the head sta
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count
 
-from sqlalchemy import Connection, and_, insert, or_, select
+from sqlalchemy import Connection, insert, select
 
 from mbd.errors import LedgerError
 from mbd.hashing import leaf_hash
-from mbd.records import tables
+from mbd.records import rows, tables
 from mbd.records.database import is_locked
 from mbd.records.tree import Frontier, Place, Range, consistency_ranges, fold, inclusion_ranges, subtrees
+
+MAX_LEAF_BYTES = (1 << 16) - 1
+"""What the length before an entry can say in the files that others read (C2SP tlog-tiles)."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,14 @@ class Checkpoint:
     note: str
 
 
+_left_edges: dict[TreeHead, list[bytes]] = {}
+"""The right edge that this process's last append left, under the head that it folds to.
+
+A root has one edge (another one would be a collision of SHA-256), so this is true of any log whose head it is: after
+a rollback, a restored backup or another process's append the head is another one, and the edge is read.
+"""
+
+
 def append(connection: Connection, body: bytes) -> Appended:
     """Append one leaf. See `append_many`."""
     return append_many(connection, [body])[0]
@@ -54,29 +66,27 @@ def append_many(connection: Connection, bodies: Iterable[bytes]) -> list[Appende
     rolls back or the process dies, nothing was appended and no index is lost. Appending nothing changes nothing.
 
     Raises:
-        LedgerError: the connection does not hold the lock.
+        LedgerError: the connection does not hold the lock, or a leaf is longer than `MAX_LEAF_BYTES`.
     """
     _require_lock(connection)
-    size = head(connection).size
-    edge = subtrees((0, size))
-    stored = _read(connection, edge)
-    frontier = Frontier(size, [stored[place] for place in edge])
-    leaves: list[dict[str, object]] = []
-    nodes: list[dict[str, object]] = []
-    hashes: list[bytes] = []
-    for body in bodies:
-        hashes.append(leaf_hash(body))
-        leaves.append({"idx": frontier.size, "body": body, "hash": hashes[-1]})
-        nodes += [{"level": level, "idx": idx, "hash": value} for (level, idx), value in frontier.push(hashes[-1])]
-    if not leaves:
+    frontier = _frontier(connection)
+    size = frontier.size
+    bodies = list(bodies)
+    if not bodies:
         return []
-    # Crash points: death between these writes leaves the transaction uncommitted, and the old head in force.
-    connection.execute(insert(tables.leaf), leaves)
-    if nodes:
-        connection.execute(insert(tables.node), nodes)
+    longest = max(map(len, bodies))
+    if longest > MAX_LEAF_BYTES:
+        raise LedgerError(
+            f"A leaf of {longest} bytes could never be published; the most is {MAX_LEAF_BYTES}.",
+            remedy="log the digest of what is so long",
+        )
+    hashes = [leaf_hash(body) for body in bodies]
+    nodes = frontier.extend(hashes)
     after = TreeHead(frontier.size, frontier.root())
-    connection.execute(insert(tables.head).values(size=after.size, root=after.root))
-    return [Appended(size + offset, value, after) for offset, value in enumerate(hashes)]
+    rows.write(connection, list(zip(count(size), bodies, hashes)), nodes, after.root)
+    _left_edges.clear()
+    _left_edges[after] = frontier.hashes()
+    return [Appended(index, value, after) for index, value in enumerate(hashes, start=size)]
 
 
 def head(connection: Connection) -> TreeHead:
@@ -85,10 +95,10 @@ def head(connection: Connection) -> TreeHead:
     Raises:
         LedgerError: there is none, not even the empty tree that the log began with.
     """
-    row = connection.execute(select(tables.head).order_by(tables.head.c.size.desc()).limit(1)).one_or_none()
-    if row is None:
-        raise LedgerError("The log has no head: its rows were removed.", remedy="restore the database")
-    return TreeHead(row.size, row.root)
+    now = rows.head(connection)
+    if now is None:
+        raise _headless()
+    return TreeHead(*now)
 
 
 def leaf(connection: Connection, index: int) -> bytes:
@@ -134,8 +144,7 @@ def root_at(connection: Connection, size: int) -> bytes:
     Raises:
         LedgerError: the log is not that large.
     """
-    _require_size(connection, size)
-    return _roots(connection, [(0, size)])[0]
+    return _roots(connection, size, [(0, size)])[0]
 
 
 def inclusion_proof(connection: Connection, index: int, size: int) -> list[bytes]:
@@ -144,10 +153,9 @@ def inclusion_proof(connection: Connection, index: int, size: int) -> list[bytes
     Raises:
         LedgerError: the log is not that large, or the leaf is not in that tree.
     """
-    _require_size(connection, size)
     if not 0 <= index < size:
         raise LedgerError(f"Leaf {index} is not in a tree of {size} leaves.", remedy="ask for an index below the size")
-    return _roots(connection, inclusion_ranges(index, size))
+    return _roots(connection, size, inclusion_ranges(index, size))
 
 
 def consistency_proof(connection: Connection, old: int, new: int) -> list[bytes]:
@@ -158,10 +166,9 @@ def consistency_proof(connection: Connection, old: int, new: int) -> list[bytes]
     Raises:
         LedgerError: the log is not that large, or the sizes are the wrong way round.
     """
-    _require_size(connection, new)
     if not 0 <= old <= new:
         raise LedgerError(f"A tree of {new} leaves does not extend one of {old}.", remedy="give the smaller size first")
-    return _roots(connection, consistency_ranges(old, new)) if old else []
+    return _roots(connection, new, consistency_ranges(old, new) if old else [])
 
 
 def store_checkpoint(connection: Connection, checkpoint: Checkpoint) -> Checkpoint:
@@ -235,17 +242,42 @@ def _require_lock(connection: Connection) -> None:
         )
 
 
+def _headless() -> LedgerError:
+    return LedgerError("The log has no head: its rows were removed.", remedy="restore the database")
+
+
 def _checkpoint(connection: Connection, size: int) -> Checkpoint | None:
     row = connection.execute(select(tables.checkpoint).where(tables.checkpoint.c.size == size)).one_or_none()
     return None if row is None else Checkpoint(TreeHead(row.size, row.root), row.note)
 
 
-def _require_size(connection: Connection, size: int) -> None:
-    current = head(connection).size
+def _roots(connection: Connection, size: int, ranges: Sequence[Range]) -> list[bytes]:
+    """The root of each range in the tree of `size` leaves."""
+    places = [subtrees(leaves) for leaves in ranges]
+    stored = _read(connection, size, [place for group in places for place in group])
+    return [fold([stored[place] for place in group]) for group in places]
+
+
+def _read(connection: Connection, size: int, places: Sequence[Place]) -> dict[Place, bytes]:
+    """The stored hashes of places in the tree of `size` leaves, from one look.
+
+    Raises:
+        LedgerError: the log is not that large, or one is missing.
+    """
+    current, found = rows.read(connection, places)
+    if current is None:
+        raise _headless()
     if not 0 <= size <= current:
         raise LedgerError(
             f"The log has {current} leaves, not {size}.", remedy="ask for a size that the log has reached"
         )
+    for level, idx in places:
+        if (level, idx) not in found:
+            raise LedgerError(
+                f"The log has lost the subtree at level {level}, index {idx}.",
+                remedy="run mbd ledger fsck; do not sign until the log is whole",
+            )
+    return found
 
 
 def _all_of(found: list[bytes], level: int, low: int, high: int) -> list[bytes]:
@@ -257,36 +289,16 @@ def _all_of(found: list[bytes], level: int, low: int, high: int) -> list[bytes]:
     return found
 
 
-def _roots(connection: Connection, ranges: Sequence[Range]) -> list[bytes]:
-    """The root of each range, all of them from one look at each table."""
-    places = [subtrees(leaves) for leaves in ranges]
-    stored = _read(connection, [place for group in places for place in group])
-    return [fold([stored[place] for place in group]) for group in places]
-
-
-def _read(connection: Connection, places: Sequence[Place]) -> dict[Place, bytes]:
-    """The stored hashes of places.
+def _frontier(connection: Connection) -> Frontier:
+    """The tree's right edge now.
 
     Raises:
-        LedgerError: one is missing.
+        LedgerError: there is no head, or a subtree is missing.
     """
-    found: dict[Place, bytes] = {}
-    leaves = [idx for level, idx in places if level == 0]
-    if leaves:
-        at = tables.leaf.c
-        rows = connection.execute(select(at.idx, at.hash).where(at.idx.in_(leaves)))
-        found.update({(0, idx): value for idx, value in rows})
-    nodes = [place for place in places if place[0] > 0]
-    if nodes:
-        # Not `(level, idx) IN (...)`, for which SQLite scans the whole table.
-        at_node = tables.node.c
-        each = or_(*(and_(at_node.level == level, at_node.idx == idx) for level, idx in nodes))
-        rows_of_nodes = connection.execute(select(tables.node).where(each))
-        found.update({(level, idx): value for level, idx, value in rows_of_nodes})
-    for place in places:
-        if place not in found:
-            raise LedgerError(
-                f"The log has lost the subtree at level {place[0]}, index {place[1]}.",
-                remedy="run mbd ledger fsck; do not sign until the log is whole",
-            )
-    return found
+    now = head(connection)
+    hashes = _left_edges.get(now)
+    if hashes is None:
+        edge = subtrees((0, now.size))
+        stored = _read(connection, now.size, edge)
+        hashes = [stored[place] for place in edge]
+    return Frontier(now.size, hashes)

@@ -7,11 +7,15 @@ at a multiple of a power of two at least as large as they are, so that they fall
 
 import hashlib
 from collections.abc import Sequence
+from itertools import count, repeat
 
 from mbd.hashing import node_hash
 
 Place = tuple[int, int]
 """``(level, idx)``; level 0 is a leaf."""
+
+Node = tuple[int, int, bytes]
+"""``(level, idx, hash)``: a place with its hash."""
 
 Range = tuple[int, int]
 """``[low, high)`` of leaves."""
@@ -84,24 +88,36 @@ class Frontier:
 
     def __init__(self, size: int, hashes: Sequence[bytes]) -> None:
         self.size = size
-        self._hashes = list(hashes)
+        # Of each level the last subtree that still waits for its right neighbour, the largest first.
+        self._waiting = {level: value for (level, _), value in zip(subtrees((0, size)), hashes, strict=True)}
 
-    def push(self, leaf: bytes) -> list[tuple[Place, bytes]]:
-        """Add a leaf's hash; returns the perfect subtrees (level 1 and up) that it completes."""
-        self._hashes.append(leaf)
-        completed = []
-        level, idx = 0, self.size
-        while idx & 1:
-            right = self._hashes.pop()
-            self._hashes.append(node_hash(self._hashes.pop(), right))
-            level, idx = level + 1, idx >> 1
-            completed.append(((level, idx), self._hashes[-1]))
-        self.size += 1
+    def extend(self, leaves: Sequence[bytes]) -> list[Node]:
+        """Add leaves by their hashes; returns the perfect subtrees (level 1 and up) that they complete, level by level.
+
+        Level by level and not leaf by leaf: a level is one run of rows in the database, and one loop in Python.
+        """
+        completed: list[Node] = []
+        level, first, row = 0, self.size, list(leaves)
+        self.size += len(row)
+        while row:
+            if first & 1:
+                first -= 1
+                row.insert(0, self._waiting.pop(level))
+            if len(row) & 1:
+                self._waiting[level] = row.pop()
+            pairs = iter(row)
+            row = [node_hash(left, right) for left, right in zip(pairs, pairs, strict=True)]
+            level, first = level + 1, first >> 1
+            completed += zip(repeat(level), count(first), row)
         return completed
 
     def root(self) -> bytes:
         """The tree's root now."""
-        return fold(self._hashes)
+        return fold(self.hashes())
+
+    def hashes(self) -> list[bytes]:
+        """The hashes of ``subtrees((0, size))`` now."""
+        return [self._waiting[level] for level in sorted(self._waiting, reverse=True)]
 
 
 def _split(size: int) -> int:

@@ -1,6 +1,6 @@
 """A real process that appends: `appender.py URL COUNT NAME [STATEMENT]`.
 
-With a STATEMENT, it stops for ever as soon as that statement has been executed and before anything follows.
+With a STATEMENT, it stops for ever as soon as one that contains it has been executed and before anything follows.
 """
 
 import sys
@@ -16,7 +16,7 @@ def main(url: str, count: str, name: str, statement: str | None = None) -> None:
     engine = open_database(url)
 
     def stop(_connection, _cursor, executed: str, *_rest) -> None:
-        if statement is not None and executed.startswith(statement):
+        if statement is not None and statement in executed:
             say("stopped")
             time.sleep(600)
 

@@ -1,5 +1,6 @@
 import shutil
 import sqlite3
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -168,6 +169,22 @@ def test_progress_reaches_beyond_one_page_and_never_beyond_the_total(sqlite_url:
     assert len(told) > 5
     assert [done for done, _ in told] == sorted({done for done, _ in told})
     assert all(done <= total for done, total in told)
+
+
+def test_memory_does_not_grow_with_the_log(sqlite_url: str) -> None:
+    engine = open_database(sqlite_url)
+    peaks = []
+    for batches in (16, 32):  # 16,000 leaves, then three times as many
+        for _ in range(batches):
+            with begin_locked(engine) as connection:
+                ledger.append_many(connection, [number.to_bytes(4, "big") * 25 for number in range(1000)])
+        with begin_snapshot(engine) as connection:
+            tracemalloc.start()
+            assert fsck(connection).ok
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+    engine.dispose()
+    assert peaks[1] < 1.2 * peaks[0]
 
 
 def test_a_restored_old_copy_is_noticed(sqlite_url: str, tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,15 +32,16 @@ def test_the_subtrees_fold_to_the_root(size: int) -> None:
 def test_a_frontier_goes_on_from_any_size(size: int, more: int) -> None:
     levels = tree_levels(HASHES)
     frontier = Frontier(size, [levels[level][idx] for level, idx in subtrees((0, size))])
-    for number in range(size, size + more):
-        for (level, idx), value in frontier.push(HASHES[number]):
-            assert value == levels[level][idx]
+    for level, idx, value in frontier.extend(HASHES[size : size + more]):
+        assert value == levels[level][idx]
     assert (frontier.size, frontier.root()) == (size + more, tree_root(HASHES[: size + more]))
 
 
-def test_a_frontier_completes_every_perfect_subtree_once() -> None:
+@given(st.lists(st.integers(0, len(HASHES)), max_size=20))
+def test_a_frontier_completes_every_perfect_subtree_once(cuts: list[int]) -> None:
     frontier = Frontier(0, [])
-    completed = [place for value in HASHES for place, _ in frontier.push(value)]
+    edges = [0, *sorted(cuts), len(HASHES)]
+    completed = [(level, idx) for low, high in pairwise(edges) for level, idx, _ in frontier.extend(HASHES[low:high])]
     expected = {(level, idx) for level in range(1, 9) for idx in range(len(HASHES) >> level)}
     assert len(completed) == len(expected)
     assert set(completed) == expected

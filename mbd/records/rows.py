@@ -1,0 +1,95 @@
+"""How the ledger's rows are read by place and written by the thousand: SQL as text, one journey for many rows.
+
+Text, because building a statement from expressions costs more than running it. It knows the three tables of the tree,
+and neither what belongs into them nor who may write.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import chain
+
+from sqlalchemy import Connection
+
+from mbd.records.tree import Node, Place
+
+# Rows of one statement on SQLite. Larger ones gain nothing, and it takes no more than 32,766 values.
+_ROWS = 200
+
+_HEAD = "SELECT size, root FROM head ORDER BY size DESC LIMIT 1"
+
+# The arrays make it one text for any number of rows, so that its plan is kept. The conditions on `leaves` and `nodes`
+# run both to their ends before the head is inserted: its trigger wants to see them, and refuses otherwise.
+_POSTGRESQL_APPEND = """
+WITH leaves AS (
+    INSERT INTO leaf (idx, body, hash) SELECT * FROM unnest(%b::bigint[], %b::bytea[], %b::bytea[]) RETURNING idx
+), nodes AS (
+    INSERT INTO node (level, idx, hash) SELECT * FROM unnest(%b::int[], %b::bigint[], %b::bytea[]) RETURNING idx
+)
+INSERT INTO head (size, root) SELECT %b::bigint, %b::bytea
+WHERE (SELECT count(*) FROM leaves) > 0 AND (SELECT count(*) FROM nodes) >= 0
+"""
+
+
+Leaf = tuple[int, bytes, bytes]
+"""``(idx, body, hash)``"""
+
+
+def write(connection: Connection, leaves: Sequence[Leaf], nodes: Sequence[Node], root: bytes) -> None:
+    """Insert the next leaves (at least one), the subtrees that they complete, and the head with that root.
+
+    Crash points: death between these writes, or after them, leaves the transaction uncommitted, and the old head in
+    force.
+    """
+    size = leaves[-1][0] + 1
+    if connection.dialect.name == "postgresql":
+        columns = [[row[column] for row in rows] for rows in (leaves, nodes) for column in range(3)]
+        connection.exec_driver_sql(_POSTGRESQL_APPEND, (*columns, size, root))
+    else:
+        _insert(connection, "leaf (idx, body, hash)", leaves)
+        _insert(connection, "node (level, idx, hash)", nodes)
+        _insert(connection, "head (size, root)", [(size, root)])
+
+
+def head(connection: Connection) -> tuple[int, bytes] | None:
+    """Size and root of the tree now, or None where the log has lost its head."""
+    row = connection.exec_driver_sql(_HEAD).one_or_none()
+    return None if row is None else (row[0], row[1])
+
+
+def read(connection: Connection, places: Sequence[Place]) -> tuple[int | None, dict[Place, bytes]]:
+    """The size of the tree now (as of `head`) and the stored hashes of places, from one look.
+
+    Places that have no row are left out.
+    """
+    nodes = [value for place in places if place[0] > 0 for value in place]
+    leaves = [idx for level, idx in places if level == 0]
+    mark = "?" if connection.dialect.name == "sqlite" else "%s"
+    found = connection.exec_driver_sql(_select(len(nodes) // 2, len(leaves), mark), (*nodes, *leaves)).all()
+    size = next((idx for level, idx, _ in found if level < 0), None)
+    return size, {(level, idx): value for level, idx, value in found}
+
+
+def _insert(connection: Connection, table: str, rows: Sequence[tuple[object, ...]]) -> None:
+    for first in range(0, len(rows), _ROWS):
+        some = rows[first : first + _ROWS]
+        marks = f"({', '.join('?' * len(some[0]))})"
+        statement = f"INSERT INTO {table} VALUES {', '.join([marks] * len(some))}"  # noqa: S608 names of our own
+        connection.exec_driver_sql(statement, tuple(chain.from_iterable(some)))
+
+
+@lru_cache
+def _select(nodes: int, leaves: int, mark: str) -> str:
+    """The head as level -1, and nodes by `(level, idx)` and leaves by `idx`, each through its primary key."""
+    parts = [f"SELECT -1, size, root FROM ({_HEAD}) AS now"]  # noqa: S608 our own text
+    start = ""
+    if nodes:
+        # Not `(level, idx) IN (...)`, for which SQLite scans the whole table; CROSS JOIN keeps it to this order.
+        start = f"WITH place (level, idx) AS (VALUES {', '.join([f'({mark}, {mark})'] * nodes)}) "
+        parts.append(
+            "SELECT node.level, node.idx, hash FROM place CROSS JOIN node"
+            " WHERE node.level = place.level AND node.idx = place.idx"
+        )
+    if leaves:
+        marks = ", ".join([mark] * leaves)
+        parts.append(f"SELECT 0, idx, hash FROM leaf WHERE idx IN ({marks})")  # noqa: S608 marks alone
+    return start + " UNION ALL ".join(parts)
