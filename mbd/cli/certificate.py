@@ -182,7 +182,7 @@ def export(
 ) -> None:
     """Sign a certificate's statement once more as a JWS (RFC 7515), for tools that read nothing else.
 
-    A convenience without log, time stamp and witnesses: it refers to the certificate, and does not replace it.
+    A convenience without log, time stamp and witnesses: it does not replace the certificate.
     """
     with command(as_json) as out:
         from mbd.workflow.export import export_jws

@@ -16,19 +16,14 @@ _SCALAR_BYTES = 32
 def export_jws(system: System, bundle: bytes) -> str:
     """A verified certificate's statement, signed once more as a compact JWS (RFC 7515, RFC 7518, RFC 9864).
 
-    Its header names the certificate by the leaf hash, so that a reader finds the log entry that the JWS does not carry.
+    Its header has registered members alone: strict readers refuse others. Log, time stamp and witnesses it has not.
 
     Raises:
         VerificationError: the bundle does not verify under this deployment's trusted root.
     """
     verified = verify(bundle, system.keyring.trusted_root, at=system.clock())
     signer = system.keyring.certificate
-    header = {
-        "alg": _NAMES[signer.algorithm],
-        "kid": signer.key_id,
-        "typ": "in-toto+json",
-        "mdc": {"leafHash": verified.leaf_hash, "logIndex": verified.leaf_index, "origin": verified.origin},
-    }
+    header = {"alg": _NAMES[signer.algorithm], "kid": signer.key_id, "typ": "in-toto+json"}
     signed = f"{_encode(canonical_json(header))}.{_encode(verified.statement.canonical())}"
     signature = signer.sign(signed.encode())
     if signer.algorithm is Algorithm.ECDSA_P256:

@@ -16,7 +16,7 @@ from certs import checkpoint
 from certs.errors import CertificateError
 from certs.keys import Ed25519Signer, PublicKey
 from certs.merkle import EMPTY_ROOT, leaf_hash, verify_consistency, verify_inclusion
-from certs.vectors import make, make_absence
+from certs.vectors import make, make_absence, make_stamped
 from mbd.records import ledger
 from mbd.records.database import begin_locked, begin_snapshot, open_database, upgrade
 
@@ -46,6 +46,12 @@ def test_go_opens_our_checkpoint_with_our_verifier_key(folder, go):
     note = (folder / "checkpoint").read_text()
     opened = go.ask({"note": note, "vkeys": [(folder / "log.vkey").read_text().strip()]})
     assert opened == {"accepted": True, "text": note.split("\n\n")[0] + "\n", "signers": [make.ORIGIN]}
+
+
+def test_go_opens_a_checkpoint_with_cosignatures_that_it_does_not_know(go):
+    note = (make_stamped.STAMPED / "log" / "checkpoint").read_text("utf-8")
+    opened = go.ask({"note": note, "vkeys": [make_stamped.log_key.vkey]})
+    assert opened == {"accepted": True, "text": note.split("\n\n")[0] + "\n", "signers": [make_stamped.ORIGIN]}
 
 
 def test_go_checks_every_golden_certificate_against_the_checkpoint_that_it_opened(go, golden):

@@ -161,6 +161,7 @@ def token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Token]:
     library.finalize()
 
 
+@dataclass(frozen=True)
 class Serving:
     """A process of ``mbd witness serve`` on the loopback.
 
