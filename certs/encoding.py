@@ -61,7 +61,8 @@ def parse_json(data: bytes) -> Any:
     except json.JSONDecodeError as error:
         _refuse(Code.JSON_MALFORMED, f"The file is not JSON: {error}.")
     try:
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
+        if "\\u" in text:  # nothing else gives half of a pair: the text itself is UTF-8
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
         _refuse(Code.JSON_SURROGATE, "A string holds half of a surrogate pair, which is no character.")
     return value

@@ -17,6 +17,7 @@ from certs.keys import Algorithm, PublicKey
 
 MAX_CHARACTERS: Final = 1 << 17
 KEY_ID_BYTES: Final = 4
+_NO_CHARACTER = re.compile(r"[\x00-\x09\x0b-\x1f\ud800-\udfff]")
 _KEY_NAME = re.compile(r"[^\s+]+")
 _SIGNATURE_LINE = re.compile(r"— ([^\s+]+) ([A-Za-z0-9+/=]+)")
 _REMEDY = "ask the log for its checkpoint as it was signed"
@@ -55,7 +56,7 @@ class NoteKey:
     type: SignatureType = SignatureType.LOG
 
     def __post_init__(self) -> None:
-        if not _KEY_NAME.fullmatch(self.name) or not _is_text(self.name):
+        if not _KEY_NAME.fullmatch(self.name) or _NO_CHARACTER.search(self.name):
             _refuse_key(f"{self.name!r} cannot name a key: it is empty, has a space or a plus, or is no text.")
         if self.key.algorithm is not _ALGORITHM[self.type]:
             who = "A log" if self.type is SignatureType.LOG else "This kind of cosigner"
@@ -137,10 +138,10 @@ def split(note: str) -> tuple[str, tuple[SignatureLine, ...]]:
     Raises:
         CertificateError: ``checkpoint-malformed``.
     """
-    if len(note) > MAX_CHARACTERS or not note.endswith("\n") or not _is_text(note):
-        _refuse("The checkpoint is too long, its last line is not complete, or it is no text.")
-    if any(ord(character) < 0x20 and character != "\n" for character in note):
-        _refuse("The checkpoint holds a control character.")
+    if len(note) > MAX_CHARACTERS or not note.endswith("\n"):
+        _refuse("The checkpoint is too long or its last line is not complete.")
+    if _NO_CHARACTER.search(note):
+        _refuse("The checkpoint holds a control character, or half of a surrogate pair.")
     text, separator, block = note.rpartition("\n\n")
     if not separator or not block:
         _refuse("The checkpoint has no signatures.")
@@ -168,11 +169,6 @@ def parse_lines(block: str) -> tuple[SignatureLine, ...]:
             _refuse("A signature of the checkpoint is too short.")
         lines.append(SignatureLine(match[1], signed[:KEY_ID_BYTES], signed[KEY_ID_BYTES:]))
     return tuple(lines)
-
-
-def _is_text(value: str) -> bool:
-    """Whether it can be encoded: half of a surrogate pair is no character."""
-    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _refuse(message: str) -> Never:

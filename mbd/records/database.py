@@ -21,6 +21,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from mbd.errors import RecordsError, SchemaVersionError
 
 _LOCKED = "mbd_locked"
+_ALONE = "mbd_alone"
 _ADVISORY_LOCK = int.from_bytes(b"mbd.log", "big")
 _BUSY_SECONDS = 30
 _UPGRADE = "run mbd db upgrade"
@@ -87,6 +88,13 @@ def begin_locked(engine: Engine) -> Iterator[Connection]:
 def begin_snapshot(engine: Engine) -> Iterator[Connection]:
     """A transaction for reading: all its statements see the database as the first one did. It waits for no writer."""
     with _transaction(engine) as connection:
+        yield connection
+
+
+@contextmanager
+def begin_nothing(engine: Engine) -> Iterator[Connection]:
+    """A connection to PostgreSQL on which each statement stands alone, as VACUUM must."""
+    with _transaction(engine, **{_ALONE: True}) as connection:
         yield connection
 
 
@@ -197,6 +205,8 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _begin_postgresql(connection: Connection) -> None:
+    if connection.get_execution_options().get(_ALONE, False):
+        return
     connection.exec_driver_sql(
         f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"
         if is_locked(connection)

@@ -8,6 +8,8 @@ frees the row's space and does not overwrite it. The server's own write-ahead lo
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
+from mbd.records.database import begin_nothing
+
 _TABLE = "commitment_key"
 _WAIT_MS = 5000  # for those who use the table; whoever comes after us waits as long as we do
 _OTHERS = """SELECT count(*) FROM pg_stat_activity
@@ -25,7 +27,7 @@ def scrub(engine: Engine) -> str | None:
     """
     if engine.dialect.name == "sqlite":
         return _empty_write_ahead_log(engine)
-    with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+    with begin_nothing(engine) as connection:
         return _write_anew(connection)
 
 

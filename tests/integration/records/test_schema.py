@@ -105,7 +105,10 @@ def test_the_certificates_of_an_older_database_are_of_deletions(empty_url: str) 
             connection.execute(text(row))
         index = ledger.append(connection, b"leaf").index
         connection.execute(
-            text("INSERT INTO certificate VALUES ('c', 'r', 'l', 1, :leaf, 'd', '{}', NULL, '2026-01-01 00:00:00')"),
+            text(
+                "INSERT INTO certificate (id, revocation_id, model_line, version, leaf_index, dsse_digest, envelope,"
+                " created_at) VALUES ('c', 'r', 'l', 1, :leaf, 'd', '{}', '2026-01-01 00:00:00')"
+            ),
             {"leaf": index},
         )
     engine.dispose()

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 
@@ -17,7 +18,7 @@ from certs import checkpoint as checkpoints
 from certs import policy as policies
 from certs.errors import CertificateError, Code
 from certs.keys import Algorithm, Ed25519Signer, PublicKey
-from certs.note import NoteKey, SignatureType
+from certs.note import NoteKey, SignatureType, parse_lines
 from certs.policy import NONE, Policy, PolicyLog, PolicyWitness, build_policy
 from certs.proof import parse as parse_proof
 from mbd.errors import ForkAlarmError, LedgerError, SettingsError, WitnessError
@@ -205,9 +206,11 @@ def test_fsck_finds_a_cosignature_that_was_changed(world):
     system = world.deploy(witness_policy=world.policy(world.serve("w1")))
     cosigned_checkpoint(system)
     with begin_locked(system.engine) as connection:
-        (name,) = cosignatures.cosignatures(connection, 1)
+        ((name, line),) = cosignatures.cosignatures(connection, 1).items()
+        (said,) = parse_lines(line)
+        changed = replace(said, signature=said.signature[:-1] + bytes([said.signature[-1] ^ 1]))
         connection.execute(text("DROP TRIGGER cosignature_no_update"))
-        connection.execute(text("UPDATE cosignature SET line = replace(line, 'A', 'B')"))
+        connection.execute(text("UPDATE cosignature SET line = :line"), {"line": changed.text})
         report = fsck(connection, verify_note=verify_note(system))
     assert [problem.place for problem in report.problems] == [f"cosignature 1 by {name}"]
     with pytest.raises(CertificateError) as failure:

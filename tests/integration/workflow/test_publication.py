@@ -264,16 +264,6 @@ def test_a_damaged_database_publishes_no_checkpoint(lite, tmp_path, damage):
     assert (folder / "checkpoint").read_bytes() == before
 
 
-def test_a_leaf_that_is_too_long_for_a_bundle_is_named(lite, tmp_path):
-    engine = lite("log")
-    with begin_locked(engine) as connection:
-        ledger.append_many(connection, [b"short", bytes(65_536)])
-    sign(engine)
-    with pytest.raises(LedgerError, match=r"leaves 0 to 1 .* 65536 bytes"):
-        publish(engine, tmp_path / "log", read_note=read_note)
-    assert not (tmp_path / "log/checkpoint").exists()
-
-
 def test_whoever_had_to_wait_publishes_what_was_signed_meanwhile(lite, tmp_path):
     engine, folder, results = lite("log"), tmp_path / "log", []
     grow_and_sign(engine, 3)

@@ -70,7 +70,7 @@ def site(tmp_path, home, serve_witness):
 
 def issued(system):
     with begin_snapshot(system.engine) as connection:
-        return certificates.all_certificates(connection), requests.unfinished(connection)
+        return certificates.current(connection), requests.unfinished(connection)
 
 
 def test_a_certificate_carries_the_cosignatures_that_the_policy_asks_for(site, people, check):
