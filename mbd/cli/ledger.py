@@ -1,14 +1,16 @@
 """``mbd ledger``: check the whole log, sign its head, prove an entry; `log_copy` adds its public side."""
 
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from certs.errors import CertificateError
 from mbd.cli import log_copy
 from mbd.cli.options import Home, Json
-from mbd.cli.output import command, settings_for
+from mbd.cli.output import Output, command, settings_for
 from mbd.errors import LedgerError
 
 app = typer.Typer(help="Check, sign, prove, publish and monitor append-only logs.", no_args_is_help=True)
@@ -61,6 +63,98 @@ def fsck(home: Home = None, as_json: Json = False) -> None:
             out.say(f"Everything is consistent. Entries: {report.head.size}. Checkpoints: {report.checkpoints}.")
     if problems:
         raise typer.Exit(1)
+
+
+@app.command()
+def restore_check(home: Home = None, as_json: Json = False) -> None:
+    """After a backup was restored: what the log and the records lack, and how to go on.
+
+    Exit code 0: nothing is missing; 1: something is, and nothing is signed until it is mended.
+    """
+    with command(as_json) as out:
+        from mbd.workflow.restoration import check_restored
+        from mbd.workflow.system import open_system
+
+        with open_system(settings_for(home), create=False, inspect=True) as system:
+            found = check_restored(system)
+        signed = found.remembered.size if found.remembered else 0
+        out.result = {
+            "whole": found.whole,
+            "size": found.head.size,
+            "signed": signed,
+            "missing": found.missing,
+            "forked": found.forked,
+            "recoverable": found.copy >= signed and not found.forked,
+            "lost": [asdict(each) for each in found.lost],
+        }
+        _explain(out, found)
+    if not found.whole:
+        raise typer.Exit(1)
+
+
+def _explain(out: Output, found: Any) -> None:
+    if found.whole:
+        out.say(f"Nothing is missing. Entries: {found.head.size}.", style="green")
+        return
+    if found.forked:
+        out.say("The log in this database is not the one that was signed: it has forked.", lead="Forked.", style="red")
+        out.say("restore another backup; nothing is signed with this one.", lead="Next:")
+        return
+    if found.missing:
+        out.say(
+            f"The database has {found.head.size} entries of the log, and {found.remembered.size} were signed: an old "
+            "backup was restored. Nothing is signed until the log is whole.",
+            lead="Behind.",
+            style="red",
+        )
+    if found.lost:
+        out.table(
+            "Certificates that were issued and that the records have lost",
+            ["certificate", "line", "version", "withdrawn", "by", "requested"],
+            [(x.id, x.line, x.version, ", ".join(x.modalities), x.kind, x.requested_at) for x in found.lost],
+        )
+    steps = []
+    if found.missing and found.copy >= found.remembered.size:
+        steps.append("restore a newer backup if there is one; else `mbd ledger recover`.")
+    elif found.missing:
+        steps.append("restore a newer backup if there is one; else `mbd ledger recover --from` a copy of the log.")
+    if found.lost:
+        steps.append("file the requests of the lost certificates again (`mbd revoke`): their channels are live here.")
+    for number, step in enumerate(steps, start=1):
+        out.say(step, lead=f"Step {number}:")
+
+
+@app.command()
+def recover(
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="PLACE",
+            help="A copy of the log (folder or URL). Default: our own public one.",
+        ),
+    ] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Bring back the entries that a restored database lacks, from a copy of the log's public files.
+
+    Either all that was signed is there again, or nothing is changed. The records stay as the backup has them: see
+    `mbd ledger restore-check` for the requests that have to be filed again.
+    """
+    with command(as_json) as out, ExitStack() as opened:
+        from mbd.workflow.log_source import open_source
+        from mbd.workflow.restoration import check_restored, public_copy, recover_log
+        from mbd.workflow.system import open_system
+
+        system = opened.enter_context(open_system(settings_for(home), create=False, inspect=True))
+        place = opened.enter_context(open_source(source)) if source else public_copy(system)
+        count = recover_log(system, place)
+        found = check_restored(system)
+        out.result = {"recovered": count, "size": found.head.size, "lost": [asdict(each) for each in found.lost]}
+        out.say(f"Entries brought back: {count}. The log has {found.head.size}, and can be signed again.")
+        if found.lost:
+            _explain(out, found)
 
 
 @app.command()

@@ -32,9 +32,14 @@ def log_notice(system: System, connection: Connection, content: Content) -> Appe
     """
     predicate = Predicate(issued_at=system.clock(), notice=content)
     appended = ledger.append(connection, wire.leaf(predicate, system.keyring.certificate))
-    about = wire.notice_statement(predicate).subject[0].digest.sha256
-    notices.record(connection, Notice(appended.index, content.kind, about, predicate.issued_at))
+    notices.record(connection, notice_of(appended.index, predicate))
     return appended
+
+
+def notice_of(index: int, predicate: Predicate) -> Notice:
+    """How the records index a notice."""
+    about = wire.notice_statement(predicate).subject[0].digest.sha256
+    return Notice(index, predicate.notice.kind, about, predicate.issued_at)
 
 
 def leaf_hash_of(connection: Connection, certificate: Certificate) -> str:
