@@ -8,6 +8,9 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+ORIGIN = r"^[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~-]+)*$"
+"""A log's name: a host and a path, no scheme."""
+
 KEY_URI = r"^(hsm:[0-9]+\?label=[^&]+|awskms:.+|gcpkms:.+|azurekms://[^/.]+\.[^/]+/keys/[^/]+/[^/]+)$"
 """A private key in a PKCS#11 token or a cloud's key service."""
 
@@ -33,6 +36,9 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = None
     """SQLAlchemy URL, perhaps with a password. Default: a SQLite file in the state folder."""
 
+    next_database_url: SecretStr | None = None
+    """Where `mbd ledger retire` makes the new records, an empty database; needed where `database_url` is set."""
+
     checkpoint: Path | None = None
     """Where the last signed checkpoint is remembered. Default: in the state folder. A place outside of what the
     backups restore lets the program notice that an old backup was restored."""
@@ -44,7 +50,7 @@ class Settings(BaseSettings):
     witness_policy: Path | None = None
     """A C2SP tlog-policy file, whose witnesses are asked for cosignatures. Without it nobody is asked."""
 
-    origin: str = Field(default="mbd.local/log", pattern=r"^[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~-]+)*$")
+    origin: str = Field(default="mbd.local/log", pattern=ORIGIN)
     """The log's name in its checkpoints: a host and a path, no scheme."""
 
     key_passphrase: SecretStr | None = None

@@ -1,5 +1,6 @@
 """``mbd ledger``: check the whole log, sign its head, prove an entry; `log_copy` adds its public side."""
 
+import re
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +13,14 @@ from mbd.cli import log_copy
 from mbd.cli.options import Home, Json
 from mbd.cli.output import Output, command, settings_for
 from mbd.errors import LedgerError
+from mbd.settings import ORIGIN
+
+
+def _origin(value: str) -> str:
+    if not re.fullmatch(ORIGIN, value):
+        raise typer.BadParameter(f"'{value}' is not a host and a path, such as log.example.org/main")
+    return value
+
 
 app = typer.Typer(help="Check, sign, prove, publish and monitor append-only logs.", no_args_is_help=True)
 app.command("publish")(log_copy.publish)
@@ -155,6 +164,36 @@ def recover(
         out.say(f"Entries brought back: {count}. The log has {found.head.size}, and can be signed again.")
         if found.lost:
             _explain(out, found)
+
+
+@app.command()
+def retire(
+    origin: Annotated[
+        str, typer.Option(metavar="NAME", callback=_origin, help="The new log's name: a host and a path, no scheme.")
+    ],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """End this log, and begin one of another name whose first entry commits to this one's last checkpoint.
+
+    For a log that cannot be made whole after a restored backup, or that needs another name. Certificates under the old
+    name stay valid. An interrupted retirement is finished by the same command.
+    """
+    with command(as_json) as out, out.stages() as stages:
+        from mbd.workflow.retirement import retire as run
+        from mbd.workflow.system import open_system
+
+        with open_system(settings_for(home), create=False, inspect=True) as system:
+            done = run(system, origin, on_step=lambda step: stages.update("retiring", None, step))
+        out.result = {"old_origin": done.old_origin, "old_size": done.old_size, "origin": done.origin}
+        out.say(f"{done.origin} takes over from {done.old_origin}, which ends at {done.old_size} entries.")
+        if not done.own_database:
+            out.say("set MBD_DATABASE_URL to what MBD_NEXT_DATABASE_URL is, and unset the latter.", lead="Next:")
+        out.say(
+            "give verifiers published/trusted_root.json anew, and witnesses the new log's key; go on serving the old "
+            "log's files, published/log-*.",
+            lead="Next:",
+        )
 
 
 @app.command()

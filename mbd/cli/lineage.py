@@ -100,7 +100,7 @@ def _absences(system: Any, subject: str, modalities: list[Modality]) -> list[dic
         }
     return [
         {"line": certificate.model_line, "version": certificate.version, "certificate": certificate.id}
-        for certificate in sorted(found, key=lambda certificate: certificate.leaf_index)
+        for certificate in sorted(found, key=lambda certificate: certificate.created_at)
     ]
 
 

@@ -15,6 +15,10 @@ from mbd.errors import RecordsError
 from mbd.records import models, tables
 from mbd.records.suppression import EVERYONE, Channel
 
+_AT = tables.certificate.c
+_AS_LOGGED = (_AT.leaf_index.nulls_first(), _AT.created_at, _AT.id)
+"""The log's order; what a retired log has comes first."""
+
 
 class CertificateKind(StrEnum):
     """What a certificate says of its version: that a deletion made it, or that it holds nothing of the request."""
@@ -29,7 +33,7 @@ class Certificate:
 
     Attributes:
         version: the version that the deletion made, or from which the channels are absent.
-        leaf_index: where the log has it.
+        leaf_index: where the log has it; None where a log has it that was retired.
         dsse_digest: what the log has of it (hex).
         envelope: the signed DSSE envelope (JSON).
         bundle: the whole evidence (JSON); None until the log has signed a checkpoint over the leaf.
@@ -40,7 +44,7 @@ class Certificate:
     revocation_id: str
     model_line: str
     version: int
-    leaf_index: int
+    leaf_index: int | None
     dsse_digest: str
     envelope: str
     created_at: datetime
@@ -154,7 +158,7 @@ def absences_of(connection: Connection, channel: Channel) -> tuple[Certificate, 
         select(tables.certificate, tables.revocation.c.scope)
         .join(tables.revocation, tables.revocation.c.id == tables.certificate.c.revocation_id)
         .where(tables.certificate.c.kind == CertificateKind.ABSENCE.value, tables.certificate.c.superseded_by.is_(None))
-        .order_by(tables.certificate.c.leaf_index)
+        .order_by(*_AS_LOGGED)
     )
     wanted = {channel, Channel(EVERYONE, channel.modality)}
     return tuple(
@@ -170,7 +174,7 @@ def naming(connection: Connection, subject_key: str) -> tuple[Certificate, ...]:
     query = (
         select(at.id, tables.revocation.c.scope)
         .join(tables.revocation, tables.revocation.c.id == at.revocation_id)
-        .order_by(at.leaf_index)
+        .order_by(*_AS_LOGGED)
     )
     named = [
         row.id for row in connection.execute(query) if subject_key in {channel["subject_key"] for channel in row.scope}
@@ -185,7 +189,7 @@ def about_live_versions(connection: Connection) -> dict[str, tuple[str, int]]:
         select(at.id, at.model_line, at.version)
         .join(tables.model_version, and_(version.line == at.model_line, version.version == at.version))
         .where(version.state == models.VersionState.LIVE.value)
-        .order_by(at.leaf_index)
+        .order_by(*_AS_LOGGED)
     )
     return {row.id: (row.model_line, row.version) for row in connection.execute(query)}
 
@@ -215,7 +219,7 @@ def certificates_between(connection: Connection, line: str, before: int, after: 
 
 
 def _select(connection: Connection, *conditions: ColumnElement[bool]) -> tuple[Certificate, ...]:
-    query = select(tables.certificate).where(*conditions).order_by(tables.certificate.c.leaf_index)
+    query = select(tables.certificate).where(*conditions).order_by(*_AS_LOGGED)
     return tuple(_certificate(row) for row in connection.execute(query))
 
 

@@ -225,7 +225,7 @@ def check_not_behind(connection: Connection, remembered: TreeHead) -> None:
     if size < remembered.size:
         raise LedgerError(
             f"The log has {size} leaves, but {remembered.size} were published: an old copy has been restored.",
-            remedy="bring back the missing leaves from the issued bundles, or retire this log's origin",
+            remedy="see what is missing, and how to go on: mbd ledger restore-check",
         )
     if root_at(connection, remembered.size) != remembered.root:
         raise LedgerError(

@@ -233,7 +233,7 @@ certificate = Table(
     Column("revocation_id", Text, ForeignKey("revocation.id"), nullable=False),
     Column("model_line", Text, nullable=False),
     Column("version", Integer, nullable=False),
-    Column("leaf_index", _Int64, ForeignKey("leaf.idx"), nullable=False, unique=True),
+    Column("leaf_index", _Int64, ForeignKey("leaf.idx"), unique=True),  # none where a retired log has it
     Column("dsse_digest", Text, nullable=False, unique=True),
     Column("envelope", Text, nullable=False),
     Column("bundle", Text),

@@ -26,6 +26,7 @@ def publish_certificate(system: System, certificate: Certificate) -> Path:
     """
     bundle = certificate.bundle
     if bundle is None:
+        assert certificate.leaf_index is not None, "a log is retired when all its certificates are whole"
         envelope = Envelope.parse(
             certificate.envelope.encode(), Code.STATEMENT_MALFORMED, remedy="run `mbd ledger fsck`"
         )

@@ -5,6 +5,7 @@ A notice is signed with the certificate key and logged with all it says, so that
 
 from sqlalchemy import Connection
 
+from certs import bundle as bundles
 from certs import entry
 from certs import notice as wire
 from certs.dsse import Envelope, sign
@@ -44,7 +45,10 @@ def notice_of(index: int, predicate: Predicate) -> Notice:
 
 def leaf_hash_of(connection: Connection, certificate: Certificate) -> str:
     """How notices name a certificate: the hash of its log entry, hex."""
-    return leaf_hash(ledger.leaf(connection, certificate.leaf_index)).hex()
+    if certificate.leaf_index is not None:
+        return leaf_hash(ledger.leaf(connection, certificate.leaf_index)).hex()
+    assert certificate.bundle is not None, "a log is retired when all its certificates are whole"
+    return leaf_hash(bundles.parse(certificate.bundle.encode()).entry.canonicalized_body).hex()
 
 
 def revoke_certificate(system: System, certificate_id: str, reason: Reason) -> Notice:

@@ -144,6 +144,15 @@ class System:
             os.close(descriptor)
 
 
+RETIRING, RETIRING_READY = "retiring", "ready"
+"""The folder in which a retirement makes the new log, and the marker that it has begun to put it in place."""
+
+
+def is_retiring(home: Path) -> bool:
+    """Whether a retirement was interrupted after it had begun to change the deployment."""
+    return (home / RETIRING / RETIRING_READY).exists()
+
+
 def refuse_rollback(system: System, connection: Connection) -> None:
     """Hold the log against the checkpoint that is kept outside the database.
 
@@ -177,6 +186,10 @@ def open_system(settings: Settings, *, create: bool, clock: Clock = utc_now, ins
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
     elif not home.is_dir():
         raise SettingsError(f"There is no state folder {home}.", remedy="begin with `mbd train`, or give --home")
+    if is_retiring(home) and not inspect:
+        raise SettingsError(
+            "A retirement of this log was interrupted.", remedy="finish it: run `mbd ledger retire` again"
+        )
     passphrase, external = key_passphrase(settings), external_signer(settings)
     if create and not (home / "keys").exists():
         upgrade(settings.database)

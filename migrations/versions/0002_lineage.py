@@ -141,7 +141,7 @@ def _create_evidence() -> None:
         sa.Column("revocation_id", sa.Text(), nullable=False),
         sa.Column("model_line", sa.Text(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
-        sa.Column("leaf_index", _INT64, nullable=False),
+        sa.Column("leaf_index", _INT64, nullable=True),
         sa.Column("dsse_digest", sa.Text(), nullable=False),
         sa.Column("envelope", sa.Text(), nullable=False),
         sa.Column("bundle", sa.Text(), nullable=True),
