@@ -45,7 +45,7 @@ from mbd.records.fsck import fsck
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = Path(__file__).with_name("results") / "ledger.json"
-GOLDEN = ROOT / "certs" / "vectors" / "v1"
+STAMPED = ROOT / "certs" / "vectors" / "stamped-v1"
 BODY_BYTES = 489  # a certificate's leaf: hashedrekord with a P-256 signature and key
 BATCH = 1_000
 SINGLES, BATCHES, PROOFS, OPENINGS, VERIFICATIONS = 400, 30, 1_000, 5, 300
@@ -402,7 +402,7 @@ def main(leaves: int) -> None:
     """Measure everything and write the results."""
     with tempfile.TemporaryDirectory(prefix="mbd-ledger-") as folder:
         say("verification of a certificate")
-        verified = verification(GOLDEN / "certified.sigstore.json", GOLDEN / "trusted_root.json")
+        verified = verification(STAMPED / "successor.sigstore.json", STAMPED / "trusted_root.json")
         sqlite = on_sqlite(Path(folder), leaves)
     with postgresql() as url:
         postgres = on_postgresql(url, leaves)

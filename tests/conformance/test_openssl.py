@@ -1,5 +1,6 @@
 """The commands that SPEC.md prints, run as they stand with the real openssl."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import certs
-from certs.vectors import make, make_absence
+from certs.vectors import make, make_absence, make_stamped
 
 COMMANDS = re.search(
     r"^```sh\n(.*?)^```$", (Path(certs.__file__).parent / "SPEC.md").read_text(), re.DOTALL | re.MULTILINE
@@ -31,6 +32,22 @@ def test_openssl_verifies_a_certificate_and_its_checkpoint(vectors, name, tmp_pa
     done = _run(name, tmp_path, vectors=vectors)
     assert done.returncode == 0
     assert done.stdout.splitlines() == ["Verified OK", "Signature Verified Successfully"]
+
+
+@pytest.mark.parametrize("name", ["before-the-theft", "successor"])
+def test_openssl_verifies_the_time_stamp_too(name, tmp_path):
+    done = _run(name, tmp_path, vectors=make_stamped.STAMPED)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["Verified OK", "Signature Verified Successfully", "Verification: OK"]
+
+
+def test_openssl_refuses_a_changed_time_stamp(tmp_path):
+    token = json.loads((make_stamped.STAMPED / "successor.sigstore.json").read_bytes())["verificationMaterial"][
+        "timestampVerificationData"
+    ]["rfc3161Timestamps"][0]["signedTimestamp"].encode()
+    done = _run("successor", tmp_path, change=(token[-8:], b"AAAA" + token[-4:]), vectors=make_stamped.STAMPED)
+    assert done.returncode != 0
+    assert "Verification: FAILED" in done.stdout + done.stderr
 
 
 def test_openssl_refuses_a_changed_statement(tmp_path):
