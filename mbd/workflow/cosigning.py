@@ -5,12 +5,13 @@ beside the note, so that it is asked for once. It signs nothing.
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from certs import checkpoint as checkpoints
 from certs import policy as policies
 from certs.errors import CertificateError, Code
-from certs.note import NoteKey, SignatureLine
-from certs.policy import Policy, PolicyWitness
+from certs.note import NoteKey, SignatureLine, SignatureType
+from certs.policy import NONE, Policy, PolicyGroup, PolicyLog, PolicyWitness, build_policy
 from mbd.errors import ForkAlarmError, SettingsError, WitnessError
 from mbd.records import cosignatures, ledger
 from mbd.records.database import begin_locked, begin_snapshot
@@ -19,6 +20,7 @@ from mbd.records.ledger import Checkpoint, TreeHead
 from mbd.workflow.system import System
 from mbd.workflow.witness_client import Ahead, Answer, Refused, Silent, ask
 
+_SECOND = "log-ml-dsa-44"
 _ALARM = (
     "issue nothing; hold this log against the witness's checkpoint of it; if an old copy was restored, bring back the "
     "newer one; if the witness is at fault, take it out of MBD_WITNESS_POLICY"
@@ -75,6 +77,23 @@ def verify_note(system: System) -> VerifyNote:
         return TreeHead(checkpoint.size, checkpoint.root)
 
     return verify
+
+
+def policy_for_verifiers(system: System) -> bytes:
+    """The tlog-policy that a deployment publishes: its log's keys, its witnesses and their quorum, as settings say.
+
+    Where the log signs with ML-DSA-44 as well, that signature is demanded, as a cosigner's under the log's own name.
+    """
+    asked, second = _policy(system), system.keyring.ml_dsa_key
+    logs = tuple(PolicyLog(key) for key in system.keyring.log_keys if key.type is SignatureType.LOG)
+    made = Policy(logs, (), (), NONE) if asked is None else replace(asked, logs=logs)
+    if second is None:
+        return build_policy(made)
+    witnesses = (*made.witnesses, PolicyWitness(_SECOND, second))
+    if made.quorum == NONE:
+        return build_policy(replace(made, witnesses=witnesses, quorum=_SECOND))
+    both = PolicyGroup("log-and-witnesses", 2, (_SECOND, made.quorum))
+    return build_policy(replace(made, witnesses=witnesses, groups=(*made.groups, both), quorum=both.name))
 
 
 def _policy(system: System) -> Policy | None:
