@@ -181,6 +181,7 @@ def _show(out: Output, settings: Settings) -> None:
     if settings.certificate_key is not None:
         out.unbroken("It is kept in", settings.certificate_key)
     out.unbroken("Log key (Ed25519)", keyring.note_key.vkey)
+    out.unbroken("Log key, SHA-256 of its SPKI", keyring.note_key.key.key_id)
     if keyring.ml_dsa_key:
         out.unbroken("Log key (ML-DSA-44), SHA-256 of its SPKI", keyring.ml_dsa_key.key.key_id)
     out.unbroken("Noise commitment", keyring.noise.commitment)
