@@ -22,7 +22,7 @@ from mbd.cli.output import Output, command, settings_for
 from mbd.workflow.log_source import open_source
 
 app = typer.Typer(
-    help="Show, verify, replay, revoke, reissue, export or open a certificate.",
+    help="Everything about one certificate.",
     no_args_is_help=True,
 )
 

@@ -15,7 +15,7 @@ from mbd.errors import SettingsError
 if TYPE_CHECKING:
     from mbd.workflow.witness import Witness
 
-app = typer.Typer(help="Be a witness: cosign the checkpoints of logs, once each history.", no_args_is_help=True)
+app = typer.Typer(help="Be a witness: cosign logs' checkpoints.", no_args_is_help=True)
 
 _GRACE_SECONDS = 10
 _LAST_PORT = 65535

@@ -151,7 +151,7 @@ def test_go_reads_no_verifier_key_that_does_not_fit_itself(go, golden):
     for changed in (
         f"{name}2+{key_id}+{key}",
         f"{name}+00000000+{key}",
-        f"{name}+{key_id}+{_encoded(bytes([1]) + other.ed25519_bytes)}",
+        f"{name}+{key_id}+{_encoded(bytes([1]) + other.raw)}",
         f"{name}+{key_id}+{_encoded(bytes([2]) + base64.b64decode(key)[1:])}",
     ):
         assert go.ask({"note": note, "vkeys": [changed]})["accepted"] is False

@@ -99,7 +99,7 @@ def test_one_signature_is_not_two(document, key):
 def _key(pem: bytes, keyid: str | None = None) -> SSlibKey:
     key = PublicKey.from_pem(pem)
     kind = ("ecdsa", "ecdsa-sha2-nistp256") if key.algorithm is Algorithm.ECDSA_P256 else ("ed25519", "ed25519")
-    public = pem.decode() if kind[0] == "ecdsa" else key.ed25519_bytes.hex()
+    public = pem.decode() if kind[0] == "ecdsa" else key.raw.hex()
     return SSlibKey(keyid or key.key_id, *kind, {"public": public})
 
 

@@ -256,12 +256,12 @@ def test_nothing_that_holds_a_secret_shows_it_or_can_be_pickled(token, tmp_path,
         for given in (settings, on_disk):
             with open_system(given, create=True) as system:
                 keyring = system.keyring
-                holders = [given, system, keyring, keyring.certificate, keyring.log, keyring.noise]
+                holders = [given, system, keyring, keyring.certificate, keyring.logs[0], keyring.noise]
                 shown = [text(each) for each in holders for text in (repr, str, "{}".format, "{!a:>9}".format)]
                 shown += [repr(vars(given)), given.model_dump_json(), caplog.text]
                 secrets = secrets_of(given.state) | {"PIN": forms(token.pin.encode())}
                 assert shown_in("\n".join(shown).encode(), secrets) == []
-                for holder in (system, keyring, keyring.certificate, keyring.log):
+                for holder in (system, keyring, keyring.certificate, keyring.logs[0]):
                     with pytest.raises((TypeError, AttributeError, pickle.PicklingError)):
                         pickle.dumps(holder)
     with pytest.raises(TypeError, match="neither pickled nor copied"):

@@ -31,6 +31,8 @@ AT = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 SECONDS = 4.0
 """The bound on one call, in seconds of this process's processor time; the slowest takes a quarter on a quiet core."""
 
+pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
+
 FOLDERS = (make.V1, make_absence.V1)
 CERTIFICATES = [path.read_bytes() for folder in FOLDERS for path in sorted(folder.glob("*.sigstore.json"))]
 STATEMENTS = [path.read_bytes() for folder in FOLDERS for path in sorted(folder.glob("*.statement.json"))]
