@@ -51,6 +51,7 @@ bench: $(STAMP)  ## every table and picture, from the real cohorts in ../shared/
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.deletion
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.audit
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.planted_bugs
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.ledger
 	@for cohort in mosi ravdess; do \
 		OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.missing $$cohort && \
 		OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.peers.run $$cohort people && \
