@@ -69,8 +69,6 @@ def append_many(connection: Connection, bodies: Iterable[bytes]) -> list[Appende
         LedgerError: the connection does not hold the lock, or a leaf is longer than `MAX_LEAF_BYTES`.
     """
     _require_lock(connection)
-    frontier = _frontier(connection)
-    size = frontier.size
     bodies = list(bodies)
     if not bodies:
         return []
@@ -81,12 +79,35 @@ def append_many(connection: Connection, bodies: Iterable[bytes]) -> list[Appende
             remedy="log the digest of what is so long",
         )
     hashes = [leaf_hash(body) for body in bodies]
+    appended = _extend(connection, _remembered(connection), bodies, hashes)
+    if not appended:
+        appended = _extend(connection, _frontier(connection), bodies, hashes)
+    assert appended, "the lock is held: nobody can have changed the head since it was read"
+    return appended
+
+
+def _extend(
+    connection: Connection, frontier: Frontier | None, bodies: Sequence[bytes], hashes: Sequence[bytes]
+) -> list[Appended]:
+    """Append under a right edge; nothing when it is not that of the tree now, or when there is none."""
+    if frontier is None:
+        return []
+    before = TreeHead(frontier.size, frontier.root())
     nodes = frontier.extend(hashes)
     after = TreeHead(frontier.size, frontier.root())
-    rows.write(connection, list(zip(count(size), bodies, hashes)), nodes, after.root)
+    leaves = list(zip(count(before.size), bodies, hashes))
+    if not rows.write(connection, (before.size, before.root), leaves, nodes, after.root):
+        return []
     _left_edges.clear()
     _left_edges[after] = frontier.hashes()
-    return [Appended(index, value, after) for index, value in enumerate(hashes, start=size)]
+    return [Appended(index, value, after) for index, value in enumerate(hashes, start=before.size)]
+
+
+def _remembered(connection: Connection) -> Frontier | None:
+    """The edge that this process left, where the write itself finds out whether it is still the tree's: PostgreSQL."""
+    if connection.dialect.name != "postgresql":
+        return None
+    return next((Frontier(known.size, list(edge)) for known, edge in _left_edges.items()), None)
 
 
 def head(connection: Connection) -> TreeHead:

@@ -20,10 +20,14 @@ _HEAD = "SELECT size, root FROM head ORDER BY size DESC LIMIT 1"
 # The arrays make it one text for any number of rows, so that its plan is kept. The conditions on `leaves` and `nodes`
 # run both to their ends before the head is inserted: its trigger wants to see them, and refuses otherwise.
 _POSTGRESQL_APPEND = """
-WITH leaves AS (
-    INSERT INTO leaf (idx, body, hash) SELECT * FROM unnest(%b::bigint[], %b::bytea[], %b::bytea[]) RETURNING idx
+WITH now AS MATERIALIZED (
+    SELECT size, root FROM head ORDER BY size DESC LIMIT 1
+), leaves AS (
+    INSERT INTO leaf (idx, body, hash) SELECT new.* FROM unnest(%b::bigint[], %b::bytea[], %b::bytea[]) AS new, now
+    WHERE now.size = %b::bigint AND now.root = %b::bytea RETURNING idx
 ), nodes AS (
-    INSERT INTO node (level, idx, hash) SELECT * FROM unnest(%b::int[], %b::bigint[], %b::bytea[]) RETURNING idx
+    INSERT INTO node (level, idx, hash) SELECT new.* FROM unnest(%b::int[], %b::bigint[], %b::bytea[]) AS new, now
+    WHERE now.size = %b::bigint AND now.root = %b::bytea RETURNING idx
 )
 INSERT INTO head (size, root) SELECT %b::bigint, %b::bytea
 WHERE (SELECT count(*) FROM leaves) > 0 AND (SELECT count(*) FROM nodes) >= 0
@@ -34,20 +38,26 @@ Leaf = tuple[int, bytes, bytes]
 """``(idx, body, hash)``"""
 
 
-def write(connection: Connection, leaves: Sequence[Leaf], nodes: Sequence[Node], root: bytes) -> None:
+def write(
+    connection: Connection, before: tuple[int, bytes], leaves: Sequence[Leaf], nodes: Sequence[Node], root: bytes
+) -> bool:
     """Insert the next leaves (at least one), the subtrees that they complete, and the head with that root.
+
+    They extend the head ``before``, size and root. On PostgreSQL nothing is inserted, and False returned, when the head
+    is another one; on SQLite, where to look costs nothing, the caller has looked.
 
     Crash points: death between these writes, or after them, leaves the transaction uncommitted, and the old head in
     force.
     """
     size = leaves[-1][0] + 1
     if connection.dialect.name == "postgresql":
-        columns = [[row[column] for row in rows] for rows in (leaves, nodes) for column in range(3)]
-        connection.exec_driver_sql(_POSTGRESQL_APPEND, (*columns, size, root))
-    else:
-        _insert(connection, "leaf (idx, body, hash)", leaves)
-        _insert(connection, "node (level, idx, hash)", nodes)
-        _insert(connection, "head (size, root)", [(size, root)])
+        columns = [[[row[column] for row in rows] for column in range(3)] for rows in (leaves, nodes)]
+        values = (*columns[0], *before, *columns[1], *before, size, root)
+        return connection.exec_driver_sql(_POSTGRESQL_APPEND, values).rowcount == 1
+    _insert(connection, "leaf (idx, body, hash)", leaves)
+    _insert(connection, "node (level, idx, hash)", nodes)
+    _insert(connection, "head (size, root)", [(size, root)])
+    return True
 
 
 def head(connection: Connection) -> tuple[int, bytes] | None:

@@ -6,9 +6,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 from certs import bundle
+from certs import note as notes
 from certs.encoding import canonical_json, encode_base64
 from certs.errors import CertificateError, Code, VerificationError
-from certs.vectors import make
+from certs.vectors import make, make_stamped
 from certs.verification import verify
 
 UNAUTHENTICATED: frozenset[int] = frozenset()
@@ -22,6 +23,33 @@ def test_no_byte_of_a_certificate_can_be_flipped(name, golden, trusted_root, at)
     verify(original, trusted_root, at=at)
     accepted = frozenset(n for n in range(len(original)) if _accepts(original, n, 1 << n % 8, trusted_root, at))
     assert accepted == UNAUTHENTICATED
+
+
+def test_what_can_be_flipped_in_a_cosigned_certificate_stands_in_lines_of_unknown_keys(at):
+    """A line of a witness, or of an algorithm, that the trusted root does not know, and no other byte."""
+    original = (make_stamped.STAMPED / "successor.sigstore.json").read_bytes()
+    root = (make_stamped.STAMPED / "trusted_root.json").read_bytes()
+    keys = [make_stamped.ml_dsa_key, make_stamped.witness_key]
+    note = bundle.parse(original).entry.inclusion_proof.checkpoint.envelope
+    unknown: set[int] = set()
+    for line in notes.split(note)[1]:
+        if any(line.is_of(key) for key in keys):
+            text = json.dumps(line.text, ensure_ascii=False)[1:-1].encode()
+            unknown |= set(range(start := original.index(text), start + len(text)))
+    inside = sorted(unknown)[::61]
+    outside = [n for n in range(len(original)) if n not in unknown]
+    assert len(outside) > 6000
+    assert {n for n in outside if _accepts(original, n, 1 << n % 8, root, at)} == set()
+    assert {n for n in inside if _accepts(original, n, 1, root, at)} <= unknown
+    said = verify(original, root, at=at)
+    for n in inside:
+        if _accepts(original, n, 1, root, at):
+            changed = verify(_flipped(original, n, 1), root, at=at)
+            assert (changed.statement, changed.leaf_hash, changed.signed_at) == (
+                said.statement,
+                said.leaf_hash,
+                said.signed_at,
+            )
 
 
 @pytest.mark.parametrize("bit", range(8))
@@ -102,10 +130,14 @@ def test_what_is_no_bundle_at_all_is_called_that(document):
 
 
 def _accepts(original, position, mask, trusted_root, at) -> bool:
-    changed = bytearray(original)
-    changed[position] ^= mask
     try:
-        verify(bytes(changed), trusted_root, at=at)
+        verify(_flipped(original, position, mask), trusted_root, at=at)
     except VerificationError:
         return False
     return True
+
+
+def _flipped(original, position, mask) -> bytes:
+    changed = bytearray(original)
+    changed[position] ^= mask
+    return bytes(changed)
