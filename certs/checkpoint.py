@@ -124,6 +124,11 @@ def cosigners(checkpoint: Checkpoint, lines: Sequence[SignatureLine], keys: Sequ
     return tuple(signed_by)
 
 
+def time_of(cosignature: SignatureLine) -> int:
+    """When its cosigner says that it signed, in seconds since 1970; 0 says nothing."""
+    return int.from_bytes(cosignature.signature[:_TIME_BYTES])
+
+
 def _sign_as_log(checkpoint: Checkpoint, signer: Signer) -> SignatureLine:
     key = NoteKey(checkpoint.origin, PublicKey.from_spki(signer.public_key))
     return SignatureLine(key.name, key.key_id, signer.sign(checkpoint.text.encode()))

@@ -195,7 +195,24 @@ class Uncopied:
 
 
 @dataclass(frozen=True)
-class EcdsaP256Signer(Uncopied):
+class _InMemory(Uncopied):
+    """A base of signers whose private key is an object of this process."""
+
+    private_key: EllipticCurvePrivateKey | Ed25519PrivateKey | MLDSA44PrivateKey = field(repr=False)
+
+    @property
+    def public_key(self) -> bytes:
+        """DER SubjectPublicKeyInfo."""
+        return self.private_key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+    @property
+    def key_id(self) -> str:
+        """SHA-256 of ``public_key``, in hex."""
+        return sha256(self.public_key).hexdigest()
+
+
+@dataclass(frozen=True)
+class EcdsaP256Signer(_InMemory):
     """ECDSA P-256 with SHA-256, the algorithm of certificates: every HSM and KMS has it."""
 
     private_key: EllipticCurvePrivateKey = field(repr=False)
@@ -211,19 +228,9 @@ class EcdsaP256Signer(Uncopied):
         """A DER signature over the message."""
         return self.private_key.sign(message, ECDSA(SHA256()))
 
-    @property
-    def public_key(self) -> bytes:
-        """DER SubjectPublicKeyInfo."""
-        return self.private_key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
-    @property
-    def key_id(self) -> str:
-        """SHA-256 of ``public_key``, in hex."""
-        return sha256(self.public_key).hexdigest()
-
 
 @dataclass(frozen=True)
-class Ed25519Signer(Uncopied):
+class Ed25519Signer(_InMemory):
     """Ed25519 (RFC 8032), the algorithm of the log's checkpoints."""
 
     private_key: Ed25519PrivateKey = field(repr=False)
@@ -239,19 +246,9 @@ class Ed25519Signer(Uncopied):
         """A signature of 64 bytes over the message."""
         return self.private_key.sign(message)
 
-    @property
-    def public_key(self) -> bytes:
-        """DER SubjectPublicKeyInfo."""
-        return self.private_key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
-    @property
-    def key_id(self) -> str:
-        """SHA-256 of ``public_key``, in hex."""
-        return sha256(self.public_key).hexdigest()
-
 
 @dataclass(frozen=True)
-class MlDsa44Signer(Uncopied):
+class MlDsa44Signer(_InMemory):
     """ML-DSA-44 (FIPS 204), the log's optional second algorithm: checkpoints that outlive elliptic curves."""
 
     private_key: MLDSA44PrivateKey = field(repr=False)
@@ -266,16 +263,6 @@ class MlDsa44Signer(Uncopied):
     def sign(self, message: bytes) -> bytes:
         """A signature of 2420 bytes over the message."""
         return self.private_key.sign(message)
-
-    @property
-    def public_key(self) -> bytes:
-        """DER SubjectPublicKeyInfo."""
-        return self.private_key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
-    @property
-    def key_id(self) -> str:
-        """SHA-256 of ``public_key``, in hex."""
-        return sha256(self.public_key).hexdigest()
 
 
 @dataclass(frozen=True)

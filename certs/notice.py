@@ -14,7 +14,7 @@ from certs import dsse
 from certs.dsse import Envelope
 from certs.encoding import canonical_json, parse_json
 from certs.errors import CertificateError, Code
-from certs.keys import PublicKey, Signer
+from certs.keys import Signer
 from certs.statement import STATEMENT_TYPE, Artifact, DigestSet
 from certs.wire import Count, Digest, Slug, Timestamp, Wire
 
@@ -131,7 +131,7 @@ def is_notice(body: bytes) -> bool:
 
 
 def read(body: bytes) -> tuple[Predicate, Envelope]:
-    """What a notice says, and the envelope to check with `verify`. Nothing is checked of the signature.
+    """What a notice says, and the envelope to check with `dsse.verify`. Nothing is checked of the signature.
 
     Raises:
         CertificateError: ``json-*`` or ``notice-malformed``, also for a notice of a kind that is not known here.
@@ -148,15 +148,6 @@ def read(body: bytes) -> tuple[Predicate, Envelope]:
     statement = NoticeStatement.parse(envelope.payload, Code.NOTICE_MALFORMED, remedy=_REMEDY)
     _check(statement)
     return statement.predicate, envelope
-
-
-def verify(envelope: Envelope, key: PublicKey) -> None:
-    """Refuse unless this key signed the notice.
-
-    Raises:
-        CertificateError: ``payload-type-unknown`` or ``signature-invalid``.
-    """
-    dsse.verify(envelope, key)
 
 
 def _entry(envelope: Envelope) -> dict[str, Any]:

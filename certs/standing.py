@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Never
 
 from certs import checkpoint as checkpoints
+from certs import dsse
 from certs import notice as notices
 from certs.checkpoint import Checkpoint
 from certs.errors import CertificateError, Code
@@ -41,7 +42,6 @@ class Logged:
 
     Attributes:
         checkpoint: under which it was proven.
-        log_key: that signed it.
         leaf_index: its place.
         leaf_hash: its name in notices, hex.
         key_id: SHA-256 of its signing key's SPKI DER, hex.
@@ -49,7 +49,6 @@ class Logged:
     """
 
     checkpoint: Checkpoint
-    log_key: NoteKey
     leaf_index: int
     leaf_hash: str
     key_id: str
@@ -93,7 +92,7 @@ def find_notices(copy: LogCopy, root: TrustedRoot) -> list[Found]:
         if not notices.is_notice(body):
             continue
         predicate, envelope = notices.read(body)
-        notices.verify(envelope, root.signer_by_id(envelope.signature.keyid).key)
+        dsse.verify(envelope, root.signer_by_id(envelope.signature.keyid).key)
         found.append(Found(copy.checkpoint.origin, index, predicate))
     return found
 

@@ -33,6 +33,10 @@ class ValidFor(Wire):
         """Whether a time lies in the window."""
         return self.start <= at and (self.end is None or at <= self.end)
 
+    def ended(self, at: datetime) -> "ValidFor":
+        """The window with an end. An end that it has is never moved to a later time."""
+        return ValidFor(start=self.start, end=at if self.end is None else min(at, self.end))
+
 
 class TrustedKey(Wire):
     """A public key and its window."""

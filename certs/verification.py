@@ -130,7 +130,6 @@ def verify(
     witnesses = _step(5, lambda: _check_witnesses(parsed, quorum)) if quorum else None
     logged = Logged(
         checkpoint,
-        log.key,
         parsed.entry.log_index,
         leaf_hash(parsed.entry.canonicalized_body).hex(),
         signer.key.key_id,

@@ -1,6 +1,12 @@
-"""Files that are whole and on disk when a call returns, or not there at all. It does not know what they hold."""
+"""Files that are whole and on disk when a call returns, or not there at all, and locks to write them under.
 
+It does not know what they hold.
+"""
+
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import get_ident
 
@@ -25,5 +31,16 @@ def sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """No other thread or process is in here for the same file; the next one waits. A process that dies has left."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
     finally:
         os.close(descriptor)

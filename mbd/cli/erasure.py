@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
-from mbd.cli.options import Home, Json, UsageError
+from mbd.cli.options import CertificateId, Home, Json, UsageError
 from mbd.cli.output import Output, command, settings_for
 
 
 def opening(
-    certificate: Annotated[str, typer.Argument(metavar="CERTIFICATE_ID", help="The certificate: mdc-...")],
+    certificate: CertificateId,
     subject: Annotated[str, typer.Option(metavar="NAME", help="The person, exactly as the cohort has the name.")],
     out_file: Annotated[
         Path | None,

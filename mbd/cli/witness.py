@@ -44,7 +44,7 @@ def init(
 ) -> None:
     """Make a witness: its folder, its name and its keys.
 
-    With MBD_KEY_PASSPHRASE set, the private keys are encrypted.
+    With MBD_KEY_PASSPHRASE or MBD_KEY_PASSPHRASE_FILE set, the private keys are encrypted.
     """
     with command(as_json) as out:
         from certs.keys import Algorithm
@@ -124,8 +124,9 @@ def _show(out: Output, witness: "Witness") -> None:
 
 
 def _passphrase() -> bytes | None:
-    secret = settings_for(None).key_passphrase
-    return secret.get_secret_value().encode() if secret else None
+    from mbd.workflow.signers import key_passphrase
+
+    return key_passphrase(settings_for(None))
 
 
 def _listening(place: str) -> socket.socket:

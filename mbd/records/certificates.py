@@ -15,8 +15,11 @@ from mbd.errors import RecordsError
 from mbd.records import models, tables
 from mbd.records.suppression import EVERYONE, Channel
 
-_AT = tables.certificate.c
-_AS_LOGGED = (_AT.leaf_index.nulls_first(), _AT.created_at, _AT.id)
+_AS_LOGGED = (
+    tables.certificate.c.leaf_index.nulls_first(),
+    tables.certificate.c.created_at,
+    tables.certificate.c.id,
+)
 """The log's order; what a retired log has comes first."""
 
 
@@ -99,6 +102,12 @@ def complete(connection: Connection, certificate_id: str, bundle: str) -> Certif
         update(tables.certificate).where(at.id == certificate_id, at.bundle.is_(None)).values(bundle=bundle)
     )
     return get(connection, certificate_id)
+
+
+def log_anew(connection: Connection, certificate_id: str, leaf_index: int) -> None:
+    """Name another leaf, for a certificate whose log was retired before the first had a bundle."""
+    at = tables.certificate.c
+    connection.execute(update(tables.certificate).where(at.id == certificate_id).values(leaf_index=leaf_index))
 
 
 def supersede(connection: Connection, old_id: str, new_id: str) -> None:

@@ -184,13 +184,7 @@ def _check_checkpoints(
             elif found is not None and found != root:
                 problems.append(Problem(place, "the log's first leaves have another root than was signed"))
             if verify_note is not None:
-                try:
-                    agrees = verify_note(note) == TreeHead(signed, root)
-                except Exception as error:  # noqa: BLE001 whatever the verifier raises, the note does not verify
-                    problems.append(Problem(place, f"the note does not verify: {error}"))
-                else:
-                    if not agrees:
-                        problems.append(Problem(place, "the note signs another size or root"))
+                problems += _check_note(place, note, TreeHead(signed, root), verify_note)
             yield 1, problems
 
 
@@ -207,16 +201,18 @@ def _check_cosignatures(connection: Connection, verify_note: VerifyNote | None) 
         if row.note is None:
             yield 1, [Problem(place, "there is no checkpoint of that size")]
             continue
-        problems = []
-        if verify_note is not None:
-            try:
-                agrees = verify_note(row.note + row.line) == TreeHead(row.size, row.root)
-            except Exception as error:  # noqa: BLE001 likewise
-                problems.append(Problem(place, f"it does not verify: {error}"))
-            else:
-                if not agrees:
-                    problems.append(Problem(place, "it is of another size or root"))
-        yield 1, problems
+        if verify_note is None:
+            yield 1, []
+        else:
+            yield 1, _check_note(place, row.note + row.line, TreeHead(row.size, row.root), verify_note)
+
+
+def _check_note(place: str, note: str, stored: TreeHead, verify_note: VerifyNote) -> list[Problem]:
+    try:
+        signed = verify_note(note)
+    except Exception as error:  # noqa: BLE001 whatever the verifier raises, the note does not verify
+        return [Problem(place, f"the note does not verify: {error}")]
+    return [] if signed == stored else [Problem(place, "the note signs another size or root")]
 
 
 def _pages(connection: Connection, table: Table, key: Column[int]) -> Iterator[Sequence[Any]]:

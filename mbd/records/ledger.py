@@ -141,8 +141,8 @@ def leaves(connection: Connection, low: int, high: int) -> list[bytes]:
         LedgerError: one is missing.
     """
     at = tables.leaf.c
-    rows = connection.scalars(select(at.body).where(at.idx >= low, at.idx < high).order_by(at.idx))
-    return _all_of([bytes(body) for body in rows], 0, low, high)
+    bodies = connection.scalars(select(at.body).where(at.idx >= low, at.idx < high).order_by(at.idx))
+    return _all_of([bytes(body) for body in bodies], 0, low, high)
 
 
 def subtree_hashes(connection: Connection, level: int, low: int, high: int) -> list[bytes]:
@@ -155,8 +155,8 @@ def subtree_hashes(connection: Connection, level: int, low: int, high: int) -> l
         at, query = tables.leaf.c.idx, select(tables.leaf.c.hash)
     else:
         at, query = tables.node.c.idx, select(tables.node.c.hash).where(tables.node.c.level == level)
-    rows = connection.scalars(query.where(at >= low, at < high).order_by(at))
-    return _all_of([bytes(value) for value in rows], level, low, high)
+    hashes = connection.scalars(query.where(at >= low, at < high).order_by(at))
+    return _all_of([bytes(value) for value in hashes], level, low, high)
 
 
 def root_at(connection: Connection, size: int) -> bytes:

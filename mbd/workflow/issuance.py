@@ -16,6 +16,15 @@ from mbd.workflow.log import evidence
 from mbd.workflow.system import System
 
 
+def envelope_of(certificate: Certificate) -> Envelope:
+    """What was signed.
+
+    Raises:
+        CertificateError: the stored envelope is damaged.
+    """
+    return Envelope.parse(certificate.envelope.encode(), Code.STATEMENT_MALFORMED, remedy="run `mbd ledger fsck`")
+
+
 def publish_certificate(system: System, certificate: Certificate) -> Path:
     """Complete a certificate's bundle, unless it is complete, and write its files. Returns their folder.
 
@@ -27,10 +36,7 @@ def publish_certificate(system: System, certificate: Certificate) -> Path:
     bundle = certificate.bundle
     if bundle is None:
         assert certificate.leaf_index is not None, "a log is retired when all its certificates are whole"
-        envelope = Envelope.parse(
-            certificate.envelope.encode(), Code.STATEMENT_MALFORMED, remedy="run `mbd ledger fsck`"
-        )
-        made = evidence(system, envelope, certificate.leaf_index).canonical().decode()
+        made = evidence(system, envelope_of(certificate), certificate.leaf_index).canonical().decode()
         with begin_locked(system.engine) as connection:
             bundle = certificates.complete(connection, certificate.id, made).bundle
         assert bundle is not None, "complete stores a bundle"

@@ -177,7 +177,7 @@ def key_path(home: Path, role: Role, key_id: str) -> Path:
 def publish(home: Path, trusted_root: bytes) -> None:
     """Replace what is published. From the moment that the trusted root is on disk, it is in force.
 
-    Crash point: the files beside it are made of it, and made again when the deployment is next opened to be changed.
+    Crash point: the files beside it are made of it, and the next training or revocation makes what is missing.
     """
     published = home / "published"
     published.mkdir(parents=True, exist_ok=True)
@@ -189,14 +189,18 @@ def publish_derived(home: Path) -> None:
     """The same keys in the forms that other tools read: PEM, verifier keys, and chains of time stamp authorities."""
     published = home / "published"
     root = parse((published / "trusted_root.json").read_bytes())
+    files: dict[str, bytes] = {}
     for signer in root.signers:
-        write_durably(published / f"certificate-key-{signer.key.key_id[:_ID_CHARACTERS]}.pem", signer.key.pem)
+        files[f"certificate-key-{signer.key.key_id[:_ID_CHARACTERS]}.pem"] = signer.key.pem
     for log in root.logs:
         name = f"log-key-{log.key.key.key_id[:_ID_CHARACTERS]}"
-        write_durably(published / f"{name}.pem", log.key.key.pem)
-        write_durably(published / f"{name}.vkey", f"{log.key.vkey}\n".encode())
+        files |= {f"{name}.pem": log.key.key.pem, f"{name}.vkey": f"{log.key.vkey}\n".encode()}
     for number, authority in enumerate(root.authorities):
-        write_durably(published / f"time-stamp-chain-{number}.pem", authority.chain.pem)
+        files[f"time-stamp-chain-{number}.pem"] = authority.chain.pem
+    for file, data in files.items():
+        path = published / file
+        if not path.exists() or path.read_bytes() != data:
+            write_durably(path, data)
 
 
 def open_keyring(home: Path, *, passphrase: bytes | None, now: datetime, external: Signer | None = None) -> Keyring:

@@ -20,7 +20,7 @@ from mbd.records import commitments, ledger
 from mbd.records.database import begin_locked, begin_snapshot
 from mbd.records.ledger import Appended, Checkpoint
 from mbd.workflow.cosigning import collect, policy_for_verifiers
-from mbd.workflow.keyring import Keyring
+from mbd.workflow.keyring import Keyring, publish_derived
 from mbd.workflow.publication import log_folder, publish
 from mbd.workflow.system import System, refuse_rollback
 from mbd.workflow.time_stamping import stamp
@@ -117,7 +117,7 @@ def evidence(system: System, envelope: Envelope, index: int) -> Bundle:
 def commit_to_noise(system: System) -> bool:
     """Log the commitment to the noise secret, once, before any request is known, and publish its own certificate.
 
-    Whatever a request needs beside it is published too: the policy for verifiers, as keys and settings are now.
+    What verifiers need beside it is published too: the keys and the policy, as they are now.
 
     Returns whether that certificate is published: it waits, as every one does, for a time stamp and enough witnesses,
     and nobody's deletion waits for it.
@@ -129,6 +129,7 @@ def commit_to_noise(system: System) -> bool:
         LedgerError: the log holds a commitment to another secret.
     """
     keyring, published = system.keyring, system.home / "published"
+    publish_derived(system.home)
     write_durably(published / "tlog-policy", policy_for_verifiers(system))
     envelope_path, bundle_path = published / "noise-commitment.dsse.json", published / "noise-commitment.sigstore.json"
     with begin_locked(system.engine) as connection:

@@ -82,7 +82,7 @@ class HttpSource:
 
     def fetch(self, path: str) -> bytes | None:
         """See `Source`."""
-        import httpx  # noqa: PLC0415 - as above
+        import httpx  # noqa: PLC0415 - a folder can be read without it
 
         limit, url = _limit(path), f"{self._prefix}/{path}"
         deadline = time.monotonic() + _FILE_SECONDS

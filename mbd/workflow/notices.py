@@ -8,8 +8,7 @@ from sqlalchemy import Connection
 from certs import bundle as bundles
 from certs import entry
 from certs import notice as wire
-from certs.dsse import Envelope, sign
-from certs.errors import Code
+from certs.dsse import sign
 from certs.merkle import leaf_hash
 from certs.notice import CertificateRevoked, Content, Predicate, Reason
 from certs.payload import from_payload, to_payload
@@ -20,6 +19,7 @@ from mbd.records.certificates import Certificate
 from mbd.records.database import begin_locked, begin_snapshot
 from mbd.records.ledger import Appended
 from mbd.records.notices import Notice
+from mbd.workflow.issuance import envelope_of
 from mbd.workflow.log import refuse_inconsistent
 from mbd.workflow.registration import register_reissue
 from mbd.workflow.system import System, refuse_rollback
@@ -90,7 +90,7 @@ def reissue(system: System, certificate_id: str) -> Certificate:
             raise RecordsError(
                 f"The certificate '{old.id}' was revoked, and what it says with it.", remedy="make the deletion anew"
             )
-        statement = from_payload(_envelope(old).payload)
+        statement = from_payload(envelope_of(old).payload)
         assert not isinstance(statement, CommitmentStatement), "records hold deletions and absences"
         predicate = statement.predicate.model_copy(update={"supersedes": about})
         renewed = statement.model_copy(update={"predicate": predicate})
@@ -110,8 +110,4 @@ def signed_by(system: System, key_id: str) -> list[Certificate]:
     """The current certificates under one key, in the log's order."""
     with begin_snapshot(system.engine) as connection:
         issued = certificates.current(connection)
-    return [each for each in issued if _envelope(each).signature.keyid == key_id]
-
-
-def _envelope(certificate: Certificate) -> Envelope:
-    return Envelope.parse(certificate.envelope.encode(), Code.STATEMENT_MALFORMED, remedy="run `mbd ledger fsck`")
+    return [each for each in issued if envelope_of(each).signature.keyid == key_id]

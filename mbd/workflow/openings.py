@@ -4,14 +4,13 @@ Whoever has the opening can show that the certificate is about that name (`certs
 """
 
 from certs.commitment import Opening, subject_commitment
-from certs.dsse import Envelope
-from certs.errors import Code
 from certs.payload import from_payload
 from certs.statement import CommitmentStatement
 from mbd.errors import RecordsError, UnknownSubjectError
 from mbd.records import certificates, commitments
 from mbd.records.certificates import Certificate
 from mbd.records.database import begin_snapshot
+from mbd.workflow.issuance import envelope_of
 from mbd.workflow.system import System
 
 
@@ -19,7 +18,7 @@ def opening_for(system: System, certificate_id: str, subject: str) -> Opening:
     """The opening that ties a certificate to a name.
 
     Raises:
-        RecordsError: there is no such certificate, or or this opening was destroyed.
+        RecordsError: there is no such certificate, or this opening was destroyed.
         UnknownSubjectError: it is not about that name.
     """
     with begin_snapshot(system.engine) as connection:
@@ -47,8 +46,6 @@ def commitments_in(certificate: Certificate) -> tuple[str, ...]:
     Raises:
         CertificateError: the stored envelope is damaged.
     """
-    remedy = "run `mbd ledger fsck`"
-    envelope = Envelope.parse(certificate.envelope.encode(), Code.STATEMENT_MALFORMED, remedy=remedy)
-    statement = from_payload(envelope.payload)
+    statement = from_payload(envelope_of(certificate).payload)
     assert not isinstance(statement, CommitmentStatement), "the table of certificates holds answers to requests alone"
     return statement.predicate.subject_commitments

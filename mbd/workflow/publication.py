@@ -4,11 +4,8 @@ The folder is a function of the database, byte for byte: it can be removed and m
 the partial ones of every size of which a checkpoint was signed, until the full one is there. It knows no private key.
 """
 
-import fcntl
-import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +16,7 @@ from certs.errors import CertificateError
 from certs.log_reader import LogReader
 from certs.merkle import EMPTY_ROOT
 from certs.tiles import TILE_HEIGHT, TILE_WIDTH, EntryBundle, Tile, encode_entries, new_tiles, partial_tiles
-from mbd.durable import sync, write_durably
+from mbd.durable import locked, sync, write_durably
 from mbd.errors import LedgerError
 from mbd.records import cosignatures, ledger
 from mbd.records.database import begin_snapshot
@@ -72,7 +69,8 @@ def publish(
             one of the two is a fork or an old copy; or the database contradicts itself.
     """
     _make_folder(folder)
-    with _alone(folder), begin_snapshot(engine) as connection:
+    lock = folder.with_name(f".{folder.name}.lock")  # beside the folder: what is in it is served
+    with locked(lock), begin_snapshot(engine) as connection:
         # Read under the lock: an older checkpoint must never replace a newer one.
         latest = ledger.latest_checkpoint(connection)
         if latest is None:
@@ -202,14 +200,3 @@ def _make_folder(path: Path) -> None:
         _make_folder(path.parent)
         path.mkdir(exist_ok=True)
         sync(path.parent)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One process writes into the folder, the next one waits. The lock stands beside it: what is in it is served."""
-    descriptor = os.open(folder.with_name(f".{folder.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

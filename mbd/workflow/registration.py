@@ -1,7 +1,6 @@
 """Enter versions into the records: lineage, budget and certificate, in the caller's one transaction."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from datetime import datetime
 from hashlib import sha256
 
@@ -169,16 +168,10 @@ def register_deletion(
     deletion = Node(Kind.DELETION, f"{revocation.id}/{line}", revocation.digest, act, now)
     lineage.add_node(connection, deletion)
     lineage.add_edge(connection, deletion.id, version.node, Role.ABOUT)
-    return _register_certificate(
-        connection,
-        revocation=revocation,
-        about=version,
-        kind=CertificateKind.DELETION,
-        subject=deletion.id,
-        envelope=envelope,
-        entry=entry,
-        now=now,
+    certificate = _certificate(
+        revocation.id, line, number, CertificateKind.DELETION, envelope=envelope, entry=entry, now=now
     )
+    return _register_certificate(connection, certificate, entry, subject=deletion.id)
 
 
 def register_absence(
@@ -191,87 +184,57 @@ def register_absence(
     checked_at: datetime,
 ) -> Certificate:
     """The certificate that a live version holds none of a request's channels; no new version, no charge."""
-    return _register_certificate(
-        connection,
-        revocation=revocation,
-        about=live,
-        kind=CertificateKind.ABSENCE,
-        subject=live.node,
-        envelope=envelope,
-        entry=entry,
-        now=checked_at,
+    kind = CertificateKind.ABSENCE
+    certificate = _certificate(
+        revocation.id, live.line, live.version, kind, envelope=envelope, entry=entry, now=checked_at
     )
+    return _register_certificate(connection, certificate, entry, subject=live.node)
 
 
 def register_reissue(
     connection: Connection, *, old: Certificate, envelope: Envelope, entry: Appended, now: datetime
 ) -> Certificate:
     """A certificate that takes another's place: about the same version, and in the lineage about the same thing."""
-    return _issue(
-        connection,
-        replace(old, bundle=None, superseded_by=None),
-        subject=node_id(Kind.CERTIFICATE, old.id),
-        envelope=envelope,
-        entry=entry,
-        now=now,
-        supersedes=old.id,
+    new = _certificate(
+        old.revocation_id, old.model_line, old.version, old.kind, envelope=envelope, entry=entry, now=now
+    )
+    certificates.supersede(connection, old.id, new.id)
+    return _register_certificate(connection, new, entry, subject=node_id(Kind.CERTIFICATE, old.id))
+
+
+def _certificate(
+    revocation_id: str,
+    line: str,
+    version: int,
+    kind: CertificateKind,
+    *,
+    envelope: Envelope,
+    entry: Appended,
+    now: datetime,
+) -> Certificate:
+    dsse_digest = sha256(envelope.signed_bytes).hexdigest()
+    return Certificate(
+        id=f"mdc-{dsse_digest[:16]}",
+        revocation_id=revocation_id,
+        model_line=line,
+        version=version,
+        leaf_index=entry.index,
+        dsse_digest=dsse_digest,
+        envelope=envelope.canonical().decode(),
+        created_at=now,
+        kind=kind,
     )
 
 
 def _register_certificate(
-    connection: Connection,
-    *,
-    revocation: Revocation,
-    about: ModelVersion,
-    kind: CertificateKind,
-    subject: str,
-    envelope: Envelope,
-    entry: Appended,
-    now: datetime,
+    connection: Connection, certificate: Certificate, entry: Appended, *, subject: str
 ) -> Certificate:
-    """A certificate about a version, and in the lineage its node, its subject's (by id) and its log entry's."""
-    certificate = Certificate(
-        id="",
-        revocation_id=revocation.id,
-        model_line=about.line,
-        version=about.version,
-        leaf_index=entry.index,
-        dsse_digest="",
-        envelope="",
-        created_at=now,
-        kind=kind,
-    )
-    return _issue(connection, certificate, subject=subject, envelope=envelope, entry=entry, now=now)
-
-
-def _issue(
-    connection: Connection,
-    certificate: Certificate,
-    *,
-    subject: str,
-    envelope: Envelope,
-    entry: Appended,
-    now: datetime,
-    supersedes: str | None = None,
-) -> Certificate:
-    dsse_digest = sha256(envelope.signed_bytes).hexdigest()
-    name = f"mdc-{dsse_digest[:16]}"
-    proof = Node(Kind.CERTIFICATE, name, dsse_digest, name, now)
+    """Keep a certificate; in the lineage it is about its subject (a node's id), and its log entry is about it."""
+    name, now = certificate.id, certificate.created_at
+    proof = Node(Kind.CERTIFICATE, name, certificate.dsse_digest, name, now)
     leaf = Node(Kind.LEDGER_ENTRY, str(entry.index), entry.leaf_hash.hex(), f"entry {entry.index}", now)
     for node in (proof, leaf):
         lineage.add_node(connection, node)
     for child, parent in ((proof.id, subject), (leaf.id, proof.id)):
         lineage.add_edge(connection, child, parent, Role.ABOUT)
-    if supersedes is not None:
-        certificates.supersede(connection, supersedes, name)
-    return certificates.issue(
-        connection,
-        replace(
-            certificate,
-            id=name,
-            leaf_index=entry.index,
-            dsse_digest=dsse_digest,
-            envelope=envelope.canonical().decode(),
-            created_at=now,
-        ),
-    )
+    return certificates.issue(connection, certificate)

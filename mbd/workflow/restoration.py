@@ -141,6 +141,11 @@ def recover_log(system: System, source: Source) -> int:
     return len(missing)
 
 
+def public_copy(system: System) -> Source:
+    """The deployment's own public files."""
+    return FolderSource(log_folder(system.home))
+
+
 def _public(system: System) -> TreeHead | None:
     path = log_folder(system.home) / CHECKPOINT
     return system.keyring.read_checkpoint(path.read_text("utf-8")) if path.exists() else None
@@ -178,8 +183,3 @@ def _described(name: str, data: bytes) -> Lost:
         request.requested_at.isoformat(),
         request.digest,
     )
-
-
-def public_copy(system: System) -> Source:
-    """The deployment's own public files."""
-    return FolderSource(log_folder(system.home))

@@ -10,25 +10,23 @@ under way, no other command opens the deployment.
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection
 
 from certs import entry
 from certs.checkpoint import parse as parse_note
-from certs.dsse import Envelope
-from certs.errors import Code
 from certs.keys import Ed25519Signer
 from certs.note import NoteKey
 from certs.notice import LogContinued
 from certs.trusted_root import TrustedLog, ValidFor, build_trusted_root
 from mbd.durable import sync
 from mbd.errors import SettingsError
-from mbd.records import certificates, ledger, tables
+from mbd.records import certificates, ledger
 from mbd.records.database import begin_locked, begin_snapshot, open_database, upgrade
-from mbd.records.succession import copy_records
+from mbd.records.transfer import copy_records
+from mbd.workflow.issuance import envelope_of
 from mbd.workflow.keyring import add_key, key_path, publish
 from mbd.workflow.log import sign_checkpoint
 from mbd.workflow.log_source import CHECKPOINT
@@ -105,7 +103,7 @@ def _prepare(system: System, folder: Path, origin: str, database: str) -> None:
     (folder / "keys").mkdir(mode=0o700)
     key = NoteKey(origin, add_key(folder, "log", signer, passphrase=passphrase))
     root = system.keyring.trusted
-    ended = tuple(replace(log, valid_for=_closed(log.valid_for, now)) for log in root.logs)
+    ended = tuple(replace(log, valid_for=log.valid_for.ended(now)) for log in root.logs)
     published = build_trusted_root([TrustedLog(key, ValidFor(start=now)), *ended], root.signers, root.authorities)
     (folder / "trusted_root.json").write_bytes(published)
     second = tuple(each for each in system.keyring.logs if not isinstance(each, Ed25519Signer))
@@ -135,11 +133,10 @@ def _prepare(system: System, folder: Path, origin: str, database: str) -> None:
 def _log_waiting(new: System, connection: Connection) -> None:
     """What the old log had and no bundle proves yet is logged here: it is completed under the new origin."""
     for waiting in certificates.incomplete(connection):
-        envelope = Envelope.parse(waiting.envelope.encode(), Code.STATEMENT_MALFORMED, remedy="run `mbd ledger fsck`")
+        envelope = envelope_of(waiting)
         key = new.keyring.trusted.signer_by_id(envelope.signature.keyid).key
         index = ledger.append(connection, entry.leaf(envelope, key)).index
-        row = tables.certificate.c.id == waiting.id
-        connection.execute(update(tables.certificate).where(row).values(leaf_index=index))
+        certificates.log_anew(connection, waiting.id, index)
 
 
 def _last_note(system: System) -> str:
@@ -152,10 +149,6 @@ def _last_note(system: System) -> str:
     if not notes:
         raise SettingsError("Nothing was ever signed under this origin.", remedy="make a new deployment")
     return max(notes, key=lambda note: system.keyring.read_checkpoint(note).size)
-
-
-def _closed(window: ValidFor, now: datetime) -> ValidFor:
-    return ValidFor(start=window.start, end=now if window.end is None else min(now, window.end))
 
 
 def _put_in_place(system: System, folder: Path, old_origin: str) -> None:

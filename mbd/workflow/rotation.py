@@ -180,20 +180,15 @@ def _windows(root: TrustedRoot, role: Rotated) -> dict[str, ValidFor]:
 def _ending(root: TrustedRoot, role: Rotated, key_id: str, end: datetime) -> TrustedRoot:
     if role == "certificate":
         signers = tuple(
-            replace(each, valid_for=_closed(each.valid_for, end)) if each.key.key_id == key_id else each
+            replace(each, valid_for=each.valid_for.ended(end)) if each.key.key_id == key_id else each
             for each in root.signers
         )
         return replace(root, signers=signers)
     logs = tuple(
-        replace(each, valid_for=_closed(each.valid_for, end)) if each.key.key.key_id == key_id else each
+        replace(each, valid_for=each.valid_for.ended(end)) if each.key.key.key_id == key_id else each
         for each in root.logs
     )
     return replace(root, logs=logs)
-
-
-def _closed(window: ValidFor, end: datetime) -> ValidFor:
-    """An end is never moved to a later time."""
-    return ValidFor(start=window.start, end=end if window.end is None else min(end, window.end))
 
 
 def _with(root: TrustedRoot, role: Rotated, key: PublicKey, window: ValidFor) -> TrustedRoot:

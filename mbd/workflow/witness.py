@@ -9,10 +9,7 @@ It knows neither our ledger nor HTTP. The folder must never go back in time: a w
 has forgotten sizes, and would cosign a second history. Give a restored one a new name and new keys.
 """
 
-import fcntl
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -25,8 +22,9 @@ from certs.key_files import load_signer, save_signer
 from certs.keys import Algorithm, Ed25519Signer, MlDsa44Signer, PublicKey
 from certs.note import NoteKey, SignatureType
 from certs.witness import Cosigner, Submission, decide, read
-from mbd.durable import sync, write_durably
+from mbd.durable import locked, sync, write_durably
 from mbd.errors import SettingsError
+from mbd.workflow.dumps import forbid_core_dumps
 
 KEY_FILES = {Algorithm.ED25519: "ed25519.pem", Algorithm.ML_DSA_44: "ml-dsa-44.pem"}
 _TYPES = {
@@ -35,11 +33,6 @@ _TYPES = {
 }
 _LONGEST_NAME = 255
 """Bytes of a witness's or a log's name that an ML-DSA-44 cosignature can hold."""
-
-
-def utc_now() -> datetime:
-    """The time."""
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True)
@@ -56,7 +49,7 @@ class Witness:
     home: Path
     cosigners: tuple[Cosigner, ...]
     logs: tuple[NoteKey, ...]
-    clock: Callable[[], datetime] = field(default=utc_now)
+    clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
 
     @property
     def keys(self) -> tuple[NoteKey, ...]:
@@ -85,7 +78,7 @@ class Witness:
             SettingsError: what it remembers is damaged.
         """
         path = self._path(sha256(submission.checkpoint.origin.encode()).hexdigest())
-        with _locked(path.with_suffix(".lock")):
+        with locked(path.with_suffix(".lock")):
             latest = self._latest(path, submission.checkpoint.origin)
             cosigned = decide(submission, latest, self.cosigners, at=self.clock())
             write_durably(path, cosigned.note.encode())
@@ -126,6 +119,7 @@ def create_witness(home: Path, *, name: str, algorithms: Sequence[Algorithm], pa
         SettingsError: there is a witness already, or the name cannot be one.
         KeyFileError: a key file is there already.
     """
+    forbid_core_dumps()
     _require_name(name)
     if (home / "name").exists():
         raise SettingsError(f"There is a witness in {home} already.", remedy="use it; its keys are never overwritten")
@@ -151,6 +145,7 @@ def open_witness(home: Path, *, passphrase: bytes | None, logs: Sequence[str] = 
         SettingsError: there is none, or a log's key or name is not usable.
         KeyFileError: a key file is readable by others, or the passphrase is wrong.
     """
+    forbid_core_dumps()
     try:
         name = (home / "name").read_text("utf-8").removesuffix("\n")
     except FileNotFoundError:
@@ -182,14 +177,3 @@ def _require_name(name: str) -> None:
         raise SettingsError(error.message, remedy="use a URL without scheme, as witness.example/w1") from None
     if len(name.encode()) > _LONGEST_NAME:
         raise SettingsError(f"The name {name[:40]}... has more than {_LONGEST_NAME} bytes.", remedy="use a shorter one")
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """No other thread or process is in here for the same file; a process that dies has left."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

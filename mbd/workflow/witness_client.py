@@ -28,7 +28,6 @@ _QUESTIONS = 8
 
 _MAX_ANSWER = 1 << 16
 _QUOTED = 200
-_TIME_BYTES = 8
 
 Proof = Callable[[int], Sequence[bytes]]
 """RFC 6962 consistency proof from a smaller size to the checkpoint's."""
@@ -124,7 +123,7 @@ def _cosignature(witness: PolicyWitness, checkpoint: Checkpoint, body: str) -> S
         checkpoints.cosigners(checkpoint, lines, [witness.key])
     except CertificateError as error:
         return Silent(f"its answer is not usable: {error.message}")
-    if not lines or not any(lines[0].signature[:_TIME_BYTES]):
+    if not lines or checkpoints.time_of(lines[0]) == 0:
         return Silent("its answer holds no cosignature with a time of the key that the policy names")
     return lines[0]
 

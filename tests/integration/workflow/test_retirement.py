@@ -7,6 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from certs import checkpoint as checkpoints
+from certs import dsse
 from certs import notice as wire
 from certs.verification import verify
 from mbd.cohort.modality import Modality
@@ -57,7 +58,7 @@ def check(home, result, note, people):
         said = predicate.notice
         assert (said.origin, said.size, said.root) == (last.origin, last.size, last.root.hex())
         assert said.checkpoint == sha256(note.encode()).hexdigest()
-        wire.verify(envelope, system.keyring.certificate_key)
+        dsse.verify(envelope, system.keyring.certificate_key)
         assert (old.id, old.leaf_index) == (result.certificate, None)
         (again,) = revoke(system, [(people[1], AUDIO)])
         root = system.trusted_root_path.read_bytes()

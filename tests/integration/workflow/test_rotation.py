@@ -7,6 +7,7 @@ from pydantic import SecretStr
 
 from certs import bundle as bundles
 from certs import checkpoint as checkpoints
+from certs import dsse
 from certs import notice as wire
 from certs.errors import Code, VerificationError
 from certs.merkle import leaf_hash
@@ -74,7 +75,7 @@ def said(system):
     with begin_snapshot(system.engine) as connection:
         entries = [wire.read(ledger.leaf(connection, known.leaf_index)) for known in notices.all_notices(connection)]
     for _, envelope in entries:
-        wire.verify(envelope, system.keyring.trusted.signer_by_id(envelope.signature.keyid).key)
+        dsse.verify(envelope, system.keyring.trusted.signer_by_id(envelope.signature.keyid).key)
     return [(predicate.notice, envelope.signature.keyid) for predicate, envelope in entries]
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from certs import dsse
 from certs import notice as notices
 from certs.encoding import canonical_json
 from certs.errors import CertificateError, Code
@@ -36,9 +37,9 @@ def test_a_notice_is_read_from_its_log_entry_alone(content, signer):
     assert notices.is_notice(body)
     predicate, envelope = notices.read(body)
     assert predicate == Predicate(issued_at=AT, notice=content)
-    notices.verify(envelope, PublicKey.from_spki(signer.public_key))
+    dsse.verify(envelope, PublicKey.from_spki(signer.public_key))
     with pytest.raises(CertificateError):
-        notices.verify(envelope, PublicKey.from_spki(EcdsaP256Signer.generate().public_key))
+        dsse.verify(envelope, PublicKey.from_spki(EcdsaP256Signer.generate().public_key))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1
 from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as generate_ec_key
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key as generate_rsa_key
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import given
 from hypothesis import strategies as st
@@ -182,7 +183,7 @@ def _certificate(key, *, usage=(ExtendedKeyUsageOID.TIME_STAMPING,), critical=Tr
 )
 def test_a_chain_that_is_weak_or_for_something_else_is_refused(authority, leaf, why):
     with pytest.raises(CertificateError, match=why) as failure:
-        CertificateChain.from_der([leaf().public_bytes(timestamp.Encoding.DER), authority.chain.der[1]])
+        CertificateChain.from_der([leaf().public_bytes(Encoding.DER), authority.chain.der[1]])
     assert failure.value.code is Code.KEY_INVALID
 
 
