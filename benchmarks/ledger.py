@@ -133,7 +133,7 @@ def on_sqlite(folder: Path, leaves: int) -> dict[str, Any]:
     wal_tree.con.execute("PRAGMA journal_mode = WAL")
 
     def plain(batch: list[bytes]) -> None:
-        with plain_engine.begin() as connection:
+        with begin_locked(plain_engine) as connection:
             connection.exec_driver_sql("INSERT INTO plain (body) VALUES (?)", [(data,) for data in batch])
 
     def by_driver(batch: list[bytes]) -> None:
@@ -301,7 +301,7 @@ def on_postgresql(url: str, leaves: int) -> dict[str, Any]:
     driver = psycopg.connect(make_url(url).render_as_string(hide_password=False), autocommit=True)
 
     def plain(batch: list[bytes]) -> None:
-        with engine.begin() as connection:
+        with begin_locked(engine) as connection:
             connection.exec_driver_sql("INSERT INTO plain (body) VALUES (%b)", [(data,) for data in batch])
 
     def by_driver(batch: list[bytes]) -> None:

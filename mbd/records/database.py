@@ -5,11 +5,10 @@ It knows no table but the schema's version. No message of its errors shows a URL
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from alembic import command
 from alembic.config import Config
@@ -21,8 +20,13 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from mbd.errors import RecordsError, SchemaVersionError
 
 _LOCKED = "mbd_locked"
-_ALONE = "mbd_alone"
 _ADVISORY_LOCK = int.from_bytes(b"mbd.log", "big")
+# What begins a transaction, by the dialect's name.
+_LOCK = {
+    "sqlite": "BEGIN IMMEDIATE",
+    "postgresql": f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})",
+}
+_SNAPSHOT = {"sqlite": "BEGIN", "postgresql": "BEGIN ISOLATION LEVEL REPEATABLE READ"}
 _BUSY_SECONDS = 30
 _UPGRADE = "run mbd db upgrade"
 
@@ -80,21 +84,22 @@ def begin_locked(engine: Engine) -> Iterator[Connection]:
     The lock is taken by the transaction's *first* statement (BEGIN IMMEDIATE, or pg_advisory_xact_lock under READ
     COMMITTED), so that all it reads afterwards is what the previous writer left: read-then-insert cannot race.
     """
-    with _transaction(engine, **{_LOCKED: True}) as connection:
+    with _transaction(engine, _LOCK) as connection:
+        connection.execution_options(**{_LOCKED: True})
         yield connection
 
 
 @contextmanager
 def begin_snapshot(engine: Engine) -> Iterator[Connection]:
     """A transaction for reading: all its statements see the database as the first one did. It waits for no writer."""
-    with _transaction(engine) as connection:
+    with _transaction(engine, _SNAPSHOT) as connection:
         yield connection
 
 
 @contextmanager
 def begin_nothing(engine: Engine) -> Iterator[Connection]:
     """A connection to PostgreSQL on which each statement stands alone, as VACUUM must."""
-    with _transaction(engine, **{_ALONE: True}) as connection:
+    with _transaction(engine, {}) as connection:
         yield connection
 
 
@@ -104,7 +109,7 @@ def is_locked(connection: Connection) -> bool:
 
 
 @contextmanager
-def _transaction(engine: Engine, **options: Any) -> Iterator[Connection]:
+def _transaction(engine: Engine, begin: Mapping[str, str]) -> Iterator[Connection]:
     try:
         connection = engine.connect()
     except DBAPIError as error:
@@ -113,9 +118,9 @@ def _transaction(engine: Engine, **options: Any) -> Iterator[Connection]:
             remedy="check MBD_DATABASE_URL, and that the server runs or the file may be written",
         ) from error
     with connection:
-        connection.execution_options(**options)
+        transaction = connection.begin()
         try:
-            transaction = connection.begin()
+            _begin(connection, begin.get(engine.dialect.name))
         except (DBAPIError, sqlite3.Error) as error:
             raise RecordsError(
                 f"The database {_name(engine.url)} gives no transaction: {getattr(error, 'orig', error)}.",
@@ -123,6 +128,17 @@ def _transaction(engine: Engine, **options: Any) -> Iterator[Connection]:
             ) from error
         with transaction:
             yield connection
+
+
+def _begin(connection: Connection, statement: str | None) -> None:
+    """Not by a listener to the engine's "begin", which makes everything slower that the engine does."""
+    if statement is None:
+        return
+    if connection.dialect.name == "sqlite":
+        # By the driver itself: around so short a statement, SQLAlchemy's result costs ten times as much as running it.
+        connection.connection.cursor().execute(statement).close()
+    else:
+        connection.exec_driver_sql(statement)
 
 
 def _parse(url: str) -> URL:
@@ -175,17 +191,14 @@ def _engine(location: URL) -> Engine:
     # hide_parameters: an SQL error would otherwise print subject keys and commitment keys.
     if location.get_backend_name() == "postgresql":
         # AUTOCOMMIT: the driver would send a BEGIN of its own, which is a journey to the server more.
-        engine = create_engine(location, isolation_level="AUTOCOMMIT", hide_parameters=True)
-        event.listen(engine, "begin", _begin_postgresql)
-        return engine
+        return create_engine(location, isolation_level="AUTOCOMMIT", hide_parameters=True)
     engine = create_engine(location, connect_args={"timeout": _BUSY_SECONDS}, hide_parameters=True)
     event.listen(engine, "connect", _prepare_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
 def _prepare_sqlite(dbapi_connection: sqlite3.Connection, _record: object) -> None:
-    # The driver would begin only before the first write, with a plain BEGIN: `_begin_sqlite` does it instead.
+    # The driver would begin only before the first write, with a plain BEGIN: `_begin` does it instead.
     dbapi_connection.isolation_level = None
     for pragma in (
         "journal_mode = WAL",  # readers and the one writer do not wait for each other
@@ -195,23 +208,6 @@ def _prepare_sqlite(dbapi_connection: sqlite3.Connection, _record: object) -> No
         "secure_delete = ON",  # what is overwritten or deleted leaves no copy in free space
     ):
         dbapi_connection.execute(f"PRAGMA {pragma}").close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    # By the driver itself: around so short a statement, SQLAlchemy's result costs ten times as much as running it.
-    cursor = connection.connection.cursor()
-    cursor.execute("BEGIN IMMEDIATE" if is_locked(connection) else "BEGIN")
-    cursor.close()
-
-
-def _begin_postgresql(connection: Connection) -> None:
-    if connection.get_execution_options().get(_ALONE, False):
-        return
-    connection.exec_driver_sql(
-        f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"
-        if is_locked(connection)
-        else "BEGIN ISOLATION LEVEL REPEATABLE READ"
-    )
 
 
 def _alembic_config() -> Config:

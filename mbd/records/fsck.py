@@ -14,14 +14,14 @@ from typing import Any
 
 from sqlalchemy import Column, Connection, Table, func, select
 
-from mbd.hashing import leaf_hash, node_hash
+from mbd.hashing import leaf_hash, tree_root
 from mbd.records import tables
 from mbd.records.ledger import TreeHead, head
-from mbd.records.tree import Place, fold, subtrees
+from mbd.records.tree import LOWEST, Frontier, Place, subtrees
 
 _PAGE = 512
 _CACHED_PAGES = 64
-"""More than there are levels: the current page of each."""
+"""More than there are levels, and leaves below a page of the lowest one: the current page of each."""
 
 Checked = tuple[int, list["Problem"]]
 """How many rows, and what was wrong with them."""
@@ -107,7 +107,7 @@ class _StoredHashes:
         """The root of the first `size` leaves, or None where a row is missing."""
         hashes = [self.at(place) for place in subtrees((0, size))]
         present = [value for value in hashes if value is not None]
-        return fold(present) if len(present) == len(hashes) else None
+        return Frontier.of(size, present).root() if len(present) == len(hashes) else None
 
     def _read_page(self, level: int, number: int) -> dict[int, bytes]:
         if level == 0:
@@ -138,18 +138,23 @@ def _check_leaves(connection: Connection, size: int) -> Iterator[Checked]:
 
 
 def _check_nodes(connection: Connection, stored: _StoredHashes, size: int) -> Iterator[Checked]:
-    for level in range(1, size.bit_length()):
+    for level in range(LOWEST, size.bit_length()):
+        lower = level - 1 if level > LOWEST else 0
+        width = 1 << (level - lower)
         for number in range(-(-(size >> level) // _PAGE)):
             places = range(number * _PAGE, min((number + 1) * _PAGE, size >> level))
             values = stored.page(level, number)
-            below = stored.page(level - 1, 2 * number) | stored.page(level - 1, 2 * number + 1)
+            below: dict[int, bytes] = {}
+            for page in range(width * number, width * (number + 1)):
+                below |= stored.page(lower, page)
             problems = []
             for idx in places:
-                value, left, right = values.get(idx), below.get(2 * idx), below.get(2 * idx + 1)
+                value = values.get(idx)
+                under = [below[at] for at in range(width * idx, width * (idx + 1)) if at in below]
                 if value is None:
                     problems.append(Problem(_node(level, idx), "missing"))
-                elif left is not None and right is not None and node_hash(left, right) != value:
-                    problems.append(Problem(_node(level, idx), "is not the hash of the two below it"))
+                elif len(under) == width and tree_root(under) != value:
+                    problems.append(Problem(_node(level, idx), f"is not the hash of the {width} below it"))
             yield len(places), problems
     at = tables.node.c
     for level, last in connection.execute(select(at.level, func.max(at.idx)).group_by(at.level).order_by(at.level)):

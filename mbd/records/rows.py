@@ -33,6 +33,15 @@ INSERT INTO head (size, root) SELECT %b::bigint, %b::bytea
 WHERE (SELECT count(*) FROM leaves) > 0 AND (SELECT count(*) FROM nodes) >= 0
 """
 
+# Arrays here too: a driver keeps few statements, and there are more numbers of nodes and leaves than that.
+_POSTGRESQL_READ = f"""
+SELECT -1, size, root FROM ({_HEAD}) AS now
+UNION ALL
+SELECT level, idx, hash FROM unnest(%b::int[], %b::bigint[]) AS place (level, idx) JOIN node USING (level, idx)
+UNION ALL
+SELECT 0, idx, hash FROM leaf WHERE idx = ANY (%b::bigint[])
+"""  # noqa: S608 our own text
+
 
 Leaf = tuple[int, bytes, bytes]
 """``(idx, body, hash)``"""
@@ -71,10 +80,17 @@ def read(connection: Connection, places: Sequence[Place]) -> tuple[int | None, d
 
     Places that have no row are left out.
     """
-    nodes = [value for place in places if place[0] > 0 for value in place]
+    nodes = [place for place in places if place[0] > 0]
     leaves = [idx for level, idx in places if level == 0]
-    mark = "?" if connection.dialect.name == "sqlite" else "%s"
-    found = connection.exec_driver_sql(_select(len(nodes) // 2, len(leaves), mark), (*nodes, *leaves)).all()
+    if connection.dialect.name == "postgresql":
+        values = ([level for level, _ in nodes], [idx for _, idx in nodes], leaves)
+        found = connection.exec_driver_sql(_POSTGRESQL_READ, values).all()
+    else:
+        text = _sqlite_read(len(nodes), len(leaves))
+        # By the driver itself: SQLAlchemy's result costs more than so short a statement.
+        cursor = connection.connection.cursor().execute(text, (*chain.from_iterable(nodes), *leaves))
+        found = cursor.fetchall()
+        cursor.close()
     size = next((idx for level, idx, _ in found if level < 0), None)
     return size, {(level, idx): value for level, idx, value in found}
 
@@ -88,18 +104,17 @@ def _insert(connection: Connection, table: str, rows: Sequence[tuple[object, ...
 
 
 @lru_cache
-def _select(nodes: int, leaves: int, mark: str) -> str:
+def _sqlite_read(nodes: int, leaves: int) -> str:
     """The head as level -1, and nodes by `(level, idx)` and leaves by `idx`, each through its primary key."""
     parts = [f"SELECT -1, size, root FROM ({_HEAD}) AS now"]  # noqa: S608 our own text
     start = ""
     if nodes:
         # Not `(level, idx) IN (...)`, for which SQLite scans the whole table; CROSS JOIN keeps it to this order.
-        start = f"WITH place (level, idx) AS (VALUES {', '.join([f'({mark}, {mark})'] * nodes)}) "
+        start = f"WITH place (level, idx) AS (VALUES {', '.join(['(?, ?)'] * nodes)}) "
         parts.append(
             "SELECT node.level, node.idx, hash FROM place CROSS JOIN node"
             " WHERE node.level = place.level AND node.idx = place.idx"
         )
     if leaves:
-        marks = ", ".join([mark] * leaves)
-        parts.append(f"SELECT 0, idx, hash FROM leaf WHERE idx IN ({marks})")  # noqa: S608 marks alone
+        parts.append(f"SELECT 0, idx, hash FROM leaf WHERE idx IN ({', '.join('?' * leaves)})")  # noqa: S608 marks alone
     return start + " UNION ALL ".join(parts)

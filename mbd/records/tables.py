@@ -76,14 +76,16 @@ leaf = Table(
 )
 
 # Roots of perfect subtrees, so that a proof costs O(log n) reads; `(level, idx)` covers leaves from idx * 2^level on.
+# Those of fewer than 8 leaves are folded from the leaves (`tree.LOWEST`). The key is the row, not an index beside it.
 node = Table(
     "node",
     metadata,
     Column("level", Integer, primary_key=True, autoincrement=False),
     Column("idx", _Int64, primary_key=True, autoincrement=False),
     Column("hash", LargeBinary, nullable=False),
-    CheckConstraint("level >= 1 AND idx >= 0", name="place"),
+    CheckConstraint("level >= 3 AND idx >= 0", name="place"),
     CheckConstraint("length(hash) = 32", name="hash"),
+    sqlite_with_rowid=False,
 )
 
 # The tree after each append; the largest size is the head. A row each, and not one row updated, so that the

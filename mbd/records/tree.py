@@ -2,11 +2,12 @@
 
 Pure arithmetic on places `(level, idx)`, where a place covers the leaves ``[idx * 2^level, (idx + 1) * 2^level)``. It
 knows no SQL. A *range* ``[low, high)`` of leaves is what one element of a proof stands for; all ranges met here start
-at a multiple of a power of two at least as large as they are, so that they fall into perfect subtrees.
+at a multiple of a power of two at least as large as they are, so that each is a tree of its own.
 """
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import count, repeat
 
 from mbd.hashing import node_hash
@@ -24,25 +25,24 @@ EMPTY_ROOT = hashlib.sha256(b"").digest()
 """The root of a tree without leaves (RFC 6962 section 2.1)."""
 
 
+LOWEST = 3
+"""The level of the smallest subtrees that are stored, of 8 leaves each.
+
+Smaller ones are folded from the leaves: a proof reads a few leaves more, which stand side by side, and an append writes
+a quarter of the rows.
+"""
+
+
 def subtrees(leaves: Range) -> list[Place]:
-    """The perfect subtrees that cover a range, from left to right; none for an empty one."""
+    """What is stored of a range, from left to right: perfect subtrees, then the last few leaves."""
     low, high = leaves
+    end = high - (high - low) % (1 << LOWEST)
     places = []
-    while low < high:
-        level = (high - low).bit_length() - 1
+    while low < end:
+        level = (end - low).bit_length() - 1
         places.append((level, low >> level))
         low += 1 << level
-    return places
-
-
-def fold(hashes: Sequence[bytes]) -> bytes:
-    """The root over `subtrees`' hashes, from left to right (RFC 6962 section 2.1)."""
-    if not hashes:
-        return EMPTY_ROOT
-    root = hashes[-1]
-    for left in reversed(hashes[:-1]):
-        root = node_hash(left, root)
-    return root
+    return places + [(0, leaf) for leaf in range(end, high)]
 
 
 def inclusion_ranges(index: int, size: int) -> list[Range]:
@@ -78,46 +78,54 @@ def consistency_ranges(old: int, new: int) -> list[Range]:
     return ranges[::-1]
 
 
+@dataclass(frozen=True)
 class Frontier:
-    """The right edge of a growing tree: what an append needs to know of all that came before.
+    """The right edge of a tree, or of a range: all that its root, and whatever is appended, needs to know of it."""
 
-    Args:
-        size: leaves so far.
-        hashes: the hashes of ``subtrees((0, size))``.
-    """
+    size: int
+    """Leaves so far."""
 
-    def __init__(self, size: int, hashes: Sequence[bytes]) -> None:
-        self.size = size
-        # Of each level the last subtree that still waits for its right neighbour, the largest first.
-        self._waiting = {level: value for (level, _), value in zip(subtrees((0, size)), hashes, strict=True)}
+    hashes: tuple[bytes, ...] = ()
+    """Of the perfect subtrees that are as large as they can be, from left to right: one for each bit of the size."""
 
-    def extend(self, leaves: Sequence[bytes]) -> list[Node]:
-        """Add leaves by their hashes; returns the perfect subtrees (level 1 and up) that they complete, level by level.
+    @classmethod
+    def of(cls, size: int, stored: Sequence[bytes]) -> "Frontier":
+        """The right edge of a range of `size` leaves, from the hashes of its `subtrees`."""
+        few = size % (1 << LOWEST)
+        if not few:
+            return cls(size, tuple(stored))
+        return cls(size - few, tuple(stored[:-few])).extend(stored[-few:])[0]
+
+    def extend(self, leaves: Sequence[bytes]) -> "tuple[Frontier, list[Node]]":
+        """The right edge after more leaves, given by their hashes, and the subtrees to store that they complete.
 
         Level by level and not leaf by leaf: a level is one run of rows in the database, and one loop in Python.
         """
+        waiting = list(self.hashes)
+        edge: list[bytes] = []
         completed: list[Node] = []
         level, first, row = 0, self.size, list(leaves)
-        self.size += len(row)
         while row:
-            if first & 1:
+            if first & 1:  # the last subtree of this level has waited for its right neighbour
                 first -= 1
-                row.insert(0, self._waiting.pop(level))
+                row.insert(0, waiting.pop())
             if len(row) & 1:
-                self._waiting[level] = row.pop()
+                edge.append(row.pop())
             pairs = iter(row)
             row = [node_hash(left, right) for left, right in zip(pairs, pairs, strict=True)]
             level, first = level + 1, first >> 1
-            completed += zip(repeat(level), count(first), row)
-        return completed
+            if level >= LOWEST:
+                completed += zip(repeat(level), count(first), row)
+        return Frontier(self.size + len(leaves), (*waiting, *reversed(edge))), completed
 
     def root(self) -> bytes:
-        """The tree's root now."""
-        return fold(self.hashes())
-
-    def hashes(self) -> list[bytes]:
-        """The hashes of ``subtrees((0, size))`` now."""
-        return [self._waiting[level] for level in sorted(self._waiting, reverse=True)]
+        """The root (RFC 6962 section 2.1)."""
+        if not self.hashes:
+            return EMPTY_ROOT
+        root = self.hashes[-1]
+        for left in reversed(self.hashes[:-1]):
+            root = node_hash(left, root)
+        return root
 
 
 def _split(size: int) -> int:

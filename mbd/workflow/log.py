@@ -140,7 +140,7 @@ def commit_to_noise(system: System) -> bool:
             predicate = NoiseCommitment(commitment=keyring.noise.commitment, algorithm=ALGORITHM, created_at=now)
             envelope = sign(to_payload(commitment_statement(predicate)), keyring.certificate)
             write_durably(envelope_path, envelope.canonical())
-            index = append_envelope(connection, envelope, keyring).index
+            index = append_envelope(connection, envelope, keyring).leaf_index
             known = commitments.NoiseCommitment(keyring.noise.commitment, index, now)
             commitments.record_noise_commitment(connection, known)
     if not keyring.noise.matches(known.commitment):

@@ -33,7 +33,7 @@ def log_notice(system: System, connection: Connection, content: Content) -> Appe
     """
     predicate = Predicate(issued_at=system.clock(), notice=content)
     appended = ledger.append(connection, wire.leaf(predicate, system.keyring.certificate))
-    notices.record(connection, notice_of(appended.index, predicate))
+    notices.record(connection, notice_of(appended.leaf_index, predicate))
     return appended
 
 

@@ -218,7 +218,7 @@ def _certificate(
         revocation_id=revocation_id,
         model_line=line,
         version=version,
-        leaf_index=entry.index,
+        leaf_index=entry.leaf_index,
         dsse_digest=dsse_digest,
         envelope=envelope.canonical().decode(),
         created_at=now,
@@ -232,7 +232,7 @@ def _register_certificate(
     """Keep a certificate; in the lineage it is about its subject (a node's id), and its log entry is about it."""
     name, now = certificate.id, certificate.created_at
     proof = Node(Kind.CERTIFICATE, name, certificate.dsse_digest, name, now)
-    leaf = Node(Kind.LEDGER_ENTRY, str(entry.index), entry.leaf_hash.hex(), f"entry {entry.index}", now)
+    leaf = Node(Kind.LEDGER_ENTRY, str(entry.leaf_index), entry.leaf_hash.hex(), f"entry {entry.leaf_index}", now)
     for node in (proof, leaf):
         lineage.add_node(connection, node)
     for child, parent in ((proof.id, subject), (leaf.id, proof.id)):

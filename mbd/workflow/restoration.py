@@ -133,7 +133,7 @@ def recover_log(system: System, source: Source) -> int:
             )
         for appended, body in zip(ledger.append_many(connection, missing), missing, strict=True):
             if wire.is_notice(body):
-                notices.record(connection, notice_of(appended.index, wire.read(body)[0]))
+                notices.record(connection, notice_of(appended.leaf_index, wire.read(body)[0]))
         latest = ledger.latest_checkpoint(connection)
         if latest is None or latest.head.size < signed.size:
             ledger.store_checkpoint(connection, Checkpoint(TreeHead(signed.size, signed.root), note))

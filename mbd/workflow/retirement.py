@@ -135,7 +135,7 @@ def _log_waiting(new: System, connection: Connection) -> None:
     for waiting in certificates.incomplete(connection):
         envelope = envelope_of(waiting)
         key = new.keyring.trusted.signer_by_id(envelope.signature.keyid).key
-        index = ledger.append(connection, entry.leaf(envelope, key)).index
+        index = ledger.append(connection, entry.leaf(envelope, key)).leaf_index
         certificates.log_anew(connection, waiting.id, index)
 
 

@@ -65,9 +65,10 @@ def upgrade() -> None:
         sa.Column("level", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("idx", int64, autoincrement=False, nullable=False),
         sa.Column("hash", sa.LargeBinary(), nullable=False),
-        sa.CheckConstraint("level >= 1 AND idx >= 0", name=op.f("ck_node_place")),
+        sa.CheckConstraint("level >= 3 AND idx >= 0", name=op.f("ck_node_place")),
         sa.CheckConstraint("length(hash) = 32", name=op.f("ck_node_hash")),
         sa.PrimaryKeyConstraint("level", "idx", name=op.f("pk_node")),
+        sqlite_with_rowid=False,
     )
     head = op.create_table(
         "head",

@@ -73,7 +73,10 @@ def test_tesseras_log(published):
 
 
 def test_verifier_keys_in_formats_tests(published):
-    """Those of Ed25519 are read and written back; those of Rekor, of static CT and of witnesses are refused."""
+    """Those of Ed25519, of logs and of a witness, are read and written back; those of Rekor and of static CT refused.
+
+    So is the one of ML-DSA-44: its hash is not that of its name and key, which those tests do not look at.
+    """
     words = "\n".join(path.read_text() for path in (published("formats") / "note").glob("*_test.go")).split('"')
     keys = {word for word in words if VERIFIER_KEY.fullmatch(word)}
     read, refused = set(), set()
@@ -84,8 +87,8 @@ def test_verifier_keys_in_formats_tests(published):
         except CertificateError as error:
             assert error.code is Code.KEY_INVALID
             refused.add(vkey.partition("+")[0])
-    assert read == {"PeterNeumann", "TEST", "logandmap"}
-    assert {"test", "remora.n621.de", "rekor.sigstore.dev", "rome.ct.filippo.io/2024h1"} <= refused
+    assert read == {"PeterNeumann", "TEST", "logandmap", "remora.n621.de"}
+    assert {"test", "rekor.sigstore.dev", "rome.ct.filippo.io/2024h1"} <= refused
 
 
 @pytest.mark.parametrize(

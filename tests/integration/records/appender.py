@@ -24,7 +24,7 @@ def main(url: str, count: str, name: str, statement: str | None = None) -> None:
     for number in range(int(count)):
         with begin_locked(engine) as connection:
             appended = ledger.append(connection, f"{name} {number}".encode())
-        say(f"{appended.index} {appended.head.root.hex()}")
+        say(f"{appended.leaf_index} {appended.head.root.hex()}")
     engine.dispose()
 
 

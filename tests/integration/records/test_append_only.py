@@ -18,32 +18,32 @@ CHANGES = [
     "UPDATE leaf SET body = hash WHERE idx = 1",
     "UPDATE leaf SET idx = 9 WHERE idx = 3",
     "UPDATE node SET hash = hash",
-    "UPDATE head SET size = size + 1 WHERE size = 4",
+    "UPDATE head SET size = size + 1 WHERE size = 8",
     "UPDATE checkpoint SET note = 'forged'",
     "UPDATE cosignature SET line = 'forged'",
     *(f"DELETE FROM {table}" for table in TABLES),
 ]
 
-# In each, the next row is idx 4, node 1/2 or 2/1, head 5 (after leaf 4), checkpoint above 4.
+# In each, the next row is idx 8, node 3/1 or 4/0, head 9 (after leaf 8), checkpoint above 8.
 INSERTIONS = [
     ("leaf", "(idx, body, hash)", "(1, {b}, {h})"),  # again
-    ("leaf", "(idx, body, hash)", "(5, {b}, {h})"),  # a gap
+    ("leaf", "(idx, body, hash)", "(9, {b}, {h})"),  # a gap
     ("leaf", "(idx, body, hash)", "(-1, {b}, {h})"),
-    ("node", "(level, idx, hash)", "(1, 0, {h})"),  # again
-    ("node", "(level, idx, hash)", "(1, 3, {h})"),  # a gap
-    ("node", "(level, idx, hash)", "(3, 1, {h})"),
-    ("head", "(size, root)", "(4, {h})"),  # again
-    ("head", "(size, root)", "(3, {h})"),  # smaller
-    ("head", "(size, root)", "(5, {h})"),  # without its leaf
-    ("checkpoint", "(size, root, note)", "(4, {h}, 'forged')"),  # again
+    ("node", "(level, idx, hash)", "(3, 0, {h})"),  # again
+    ("node", "(level, idx, hash)", "(3, 2, {h})"),  # a gap
+    ("node", "(level, idx, hash)", "(4, 1, {h})"),
+    ("head", "(size, root)", "(8, {h})"),  # again
+    ("head", "(size, root)", "(7, {h})"),  # smaller
+    ("head", "(size, root)", "(9, {h})"),  # without its leaf
+    ("checkpoint", "(size, root, note)", "(8, {h}, 'forged')"),  # again
     ("checkpoint", "(size, root, note)", "(2, {h}, 'forged')"),  # smaller
-    ("cosignature", "(size, witness, line)", "(4, 'w', 'forged')"),  # again
+    ("cosignature", "(size, witness, line)", "(8, 'w', 'forged')"),  # again
 ]
 
 
 def fill(engine: Engine) -> None:
-    """Leaves 0 to 3 in two steps, and a checkpoint of size 4 that one witness cosigned."""
-    for bodies in ([b"a", b"b"], [b"c", b"d"]):
+    """Leaves 0 to 7 in two steps, and a checkpoint of size 8 that one witness cosigned."""
+    for bodies in ([b"a", b"b"], [b"c", b"d", b"e", b"f", b"g", b"h"]):
         with begin_locked(engine) as connection:
             head = ledger.append_many(connection, bodies)[-1].head
     with begin_locked(engine) as connection:
@@ -103,6 +103,13 @@ def test_only_the_next_row_is_taken(filled: Engine, subtests: pytest.Subtests) -
     for statement in insertions(filled):
         with subtests.test(statement):
             assert_refused(filled, statement)
+
+
+def test_a_subtree_that_is_folded_from_its_leaves_has_no_row(filled: Engine) -> None:
+    with begin_locked(filled) as connection:
+        with pytest.raises(DBAPIError, match="ck_node_place"):
+            connection.execute(text(f"INSERT INTO node (level, idx, hash) VALUES {values(filled, '(2, 0, {h})')}"))
+        connection.rollback()
 
 
 def test_an_upsert_is_refused(filled: Engine) -> None:
@@ -176,10 +183,10 @@ def test_a_temporary_table_does_not_hide_the_log_from_its_trigger(postgres: Engi
 @pytest.mark.postgres
 def test_many_rows_in_one_statement_are_each_checked(postgres: Engine) -> None:
     row = values(postgres, "({{}}, {b}, {h})")
-    rows = [row.format(idx) for idx in (4, 6)]
+    rows = [row.format(idx) for idx in (8, 10)]
     assert_refused(postgres, f"INSERT INTO leaf VALUES {', '.join(rows)}")
     with begin_locked(postgres) as connection:
-        connection.execute(text(f"INSERT INTO leaf VALUES {row.format(4)}, {row.format(5)}"))
+        connection.execute(text(f"INSERT INTO leaf VALUES {row.format(8)}, {row.format(9)}"))
         connection.rollback()
 
 

@@ -40,7 +40,7 @@ def prepared(engine: Engine, now: datetime) -> Engine:
 
 def issue(connection: Connection, at: datetime, **changes: str | int) -> Certificate:
     appended = ledger.append(connection, b"leaf of a certificate")
-    certificate = Certificate("c1", "r1", "mosi", 2, appended.index, "digest", '{"payload": "..."}', at)
+    certificate = Certificate("c1", "r1", "mosi", 2, appended.leaf_index, "digest", '{"payload": "..."}', at)
     return certificates.issue(connection, replace(certificate, **changes))
 
 
@@ -173,7 +173,7 @@ def test_the_latest_noise_commitment_is_in_force(engine: Engine, now: datetime) 
     with begin_locked(engine) as connection:
         assert commitments.noise_commitment(connection) is None
         for name in ("first", "second"):
-            index = ledger.append(connection, name.encode()).index
+            index = ledger.append(connection, name.encode()).leaf_index
             commitments.record_noise_commitment(connection, NoiseCommitment(name, index, now))
     with begin_snapshot(engine) as connection:
         assert commitments.noise_commitment(connection) == NoiseCommitment("second", 1, now)

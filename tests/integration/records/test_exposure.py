@@ -70,7 +70,9 @@ def delete(connection: Connection, channel: Channel, number: int, *, before: str
     appended = ledger.append(connection, f"certificate {number}".encode())
     certificates.issue(
         connection,
-        Certificate(f"certificate {number}", revocation, "mosi", number, appended.index, f"digest {number}", "{}", at),
+        Certificate(
+            f"certificate {number}", revocation, "mosi", number, appended.leaf_index, f"digest {number}", "{}", at
+        ),
     )
 
 
@@ -216,7 +218,7 @@ def test_a_certificate_of_absence_ends_nothing_and_made_no_version(history: Engi
             asked = Revocation(f"again {number}", f"again {number}", "gdpr", (channel,), now, State.FILED, now)
             requests.add(connection, asked)
             appended = ledger.append(connection, asked.digest.encode())
-            absent = Certificate(f"absence {number}", asked.id, "mosi", 2, appended.index, asked.digest, "{}", now)
+            absent = Certificate(f"absence {number}", asked.id, "mosi", 2, appended.leaf_index, asked.digest, "{}", now)
             certificates.issue(connection, replace(absent, kind=CertificateKind.ABSENCE))
     with begin_snapshot(history) as connection:
         assert exposure.models_exposed_to(connection, ANNA) == before

@@ -85,13 +85,13 @@ def test_a_changed_body_is_found_at_its_index_and_nowhere_else(filled: Engine) -
 def test_a_changed_body_with_its_hash_is_found_above_it(filled: Engine) -> None:
     forged = f"body = {blob(filled, b'forged')}, hash = {blob(filled, leaf_hash(b'forged'))}"
     tamper(filled, f"UPDATE leaf SET {forged} WHERE idx = 12")
-    # The subtree above it, and the one head that the leaf itself is a part of.
-    assert places(check(filled)) == ["node 1/6", "head 13"]
+    # The subtree above it, and the heads that the leaf itself is a part of.
+    assert places(check(filled)) == ["node 3/1", "head 13", "head 14", "head 15"]
 
 
 def test_a_changed_subtree_is_found_with_what_stands_on_it(filled: Engine) -> None:
-    tamper(filled, f"UPDATE node SET hash = {blob(filled, bytes(32))} WHERE level = 2 AND idx = 4")
-    assert places(check(filled)) == ["node 2/4", "head 20", "head 21", "checkpoint 21"]
+    tamper(filled, f"UPDATE node SET hash = {blob(filled, bytes(32))} WHERE level = 4 AND idx = 0")
+    assert places(check(filled)) == ["node 4/0", *(f"head {size}" for size in range(16, 22)), "checkpoint 21"]
 
 
 def test_a_changed_head_is_found(filled: Engine) -> None:
@@ -104,9 +104,12 @@ def test_a_changed_head_is_found(filled: Engine) -> None:
     [
         ("DELETE FROM leaf WHERE idx BETWEEN 5 AND 7", ["leaf 5"]),
         ("DELETE FROM leaf WHERE idx >= 19", ["leaf 19"]),
-        ("DELETE FROM node WHERE level = 1 AND idx = 3", ["node 1/3"]),
+        ("DELETE FROM node WHERE level = 3 AND idx = 1", ["node 3/1"]),
         ("DELETE FROM head WHERE size = 21", ["leaf 20", "checkpoint 21"]),
-        ("DELETE FROM head WHERE size > 19", ["leaf 19", "leaf 20", "node 1/9", "node 2/4", "checkpoint 21"]),
+        (
+            "DELETE FROM head WHERE size > 15",
+            [*(f"leaf {at}" for at in range(15, 21)), "node 3/1", "node 4/0", "checkpoint 21"],
+        ),
     ],
 )
 def test_missing_rows_are_found(filled: Engine, statement: str, expected: list[str]) -> None:
@@ -174,7 +177,7 @@ def test_progress_reaches_beyond_one_page_and_never_beyond_the_total(sqlite_url:
 def test_memory_does_not_grow_with_the_log(sqlite_url: str) -> None:
     engine = open_database(sqlite_url)
     peaks = []
-    for batches in (16, 32):  # 16,000 leaves, then three times as many
+    for batches in (48, 96):  # 48,000 leaves, more than the pages that are kept, then three times as many
         for _ in range(batches):
             with begin_locked(engine) as connection:
                 ledger.append_many(connection, [number.to_bytes(4, "big") * 25 for number in range(1000)])

@@ -40,7 +40,7 @@ def test_processes_append_without_a_gap_or_a_fork(engine: Engine, database_url: 
 @pytest.mark.parametrize("statement", ["INSERT INTO leaf", "INSERT INTO node", "INSERT INTO head"])
 def test_a_process_killed_between_two_writes_leaves_no_trace(engine: Engine, database_url: str, statement: str) -> None:
     with begin_locked(engine) as connection:
-        before = ledger.append_many(connection, [b"a", b"b", b"c"])[-1].head
+        before = ledger.append_many(connection, [bytes([number]) for number in range(7)])[-1].head
     process = start(database_url, "1", "killed", statement)
     assert process.stdout is not None
     assert process.stdout.readline() == "stopped\n"
@@ -49,8 +49,8 @@ def test_a_process_killed_between_two_writes_leaves_no_trace(engine: Engine, dat
 
     with begin_locked(engine) as connection:  # waits until the dead process's lock is gone
         assert ledger.head(connection) == before
-        assert ledger.append(connection, b"d").index == 3
+        assert ledger.append(connection, b"the eighth completes a subtree").leaf_index == 7
     with begin_snapshot(engine) as connection:
         report = fsck(connection)
         assert report.ok
-        assert report.head.size == 4
+        assert report.head.size == 8

@@ -103,7 +103,7 @@ def test_the_certificates_of_an_older_database_are_of_deletions(empty_url: str) 
         migrate(config, "0002")
         for row in OLD_ROWS.split(";"):
             connection.execute(text(row))
-        index = ledger.append(connection, b"leaf").index
+        index = ledger.append(connection, b"leaf").leaf_index
         connection.execute(
             text(
                 "INSERT INTO certificate (id, revocation_id, model_line, version, leaf_index, dsse_digest, envelope,"

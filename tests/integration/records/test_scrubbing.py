@@ -28,7 +28,7 @@ def loose(engine: Engine, now: datetime) -> Engine:
         raw.cursor().execute("PRAGMA foreign_keys = OFF")
         raw.close()
     else:
-        with engine.begin() as connection:
+        with begin_locked(engine) as connection:
             rule = "fk_commitment_key_certificate_id"
             connection.execute(text(f"ALTER TABLE commitment_key DROP CONSTRAINT {rule}"))
     with begin_locked(engine) as connection:
@@ -97,13 +97,13 @@ def test_a_table_in_use_is_not_waited_for_long(loose: Engine, now: datetime, mon
 def application(loose: Engine) -> Iterator[Engine]:
     """The same database as a role with no more rights than the application needs."""
     role = f"app_{loose.url.database}"
-    with loose.begin() as connection:
+    with begin_locked(loose) as connection:
         connection.execute(text(f'CREATE ROLE "{role}" LOGIN'))
         grant_application_role(connection, role)
     engine = open_database(make_url(loose.url).set(username=role).render_as_string(hide_password=False))
     yield engine
     engine.dispose()
-    with loose.begin() as connection:
+    with begin_locked(loose) as connection:
         connection.execute(text(f'DROP OWNED BY "{role}"'))
         connection.execute(text(f'DROP ROLE "{role}"'))
 

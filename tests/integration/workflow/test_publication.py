@@ -144,7 +144,7 @@ def test_one_more_entry_costs_what_is_new_and_no_full_file_is_written_again(lite
 
 def test_one_more_entry_reads_as_much_of_a_large_log_as_of_a_small_one(lite, tmp_path):
     engine, folder, reads = lite("log"), tmp_path / "log", []
-    event.listen(engine, "before_cursor_execute", lambda *arguments: reads.append(arguments[2]))
+    event.listen(engine, "checkout", lambda driver, *_: driver.set_trace_callback(reads.append))
     counts = []
     for size in (1000, 3048):
         grow_and_sign(engine, size)
@@ -255,7 +255,7 @@ def test_a_damaged_database_publishes_no_checkpoint(lite, tmp_path, damage):
     publish(engine, folder, read_note=read_note)
     before = (folder / "checkpoint").read_bytes()
     grow_and_sign(engine, 300)
-    with engine.begin() as connection:
+    with begin_locked(engine) as connection:
         for (trigger,) in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'").all():
             connection.exec_driver_sql(f'DROP TRIGGER "{trigger}"')
         connection.exec_driver_sql(damage)

@@ -5,22 +5,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mbd.hashing import inclusion_path, leaf_hash, tree_levels, tree_root
-from mbd.records.tree import EMPTY_ROOT, Frontier, fold, inclusion_ranges, subtrees
+from mbd.records.tree import EMPTY_ROOT, LOWEST, Frontier, inclusion_ranges, subtrees
 
 HASHES = [leaf_hash(number.to_bytes(2, "big")) for number in range(300)]
 
 
-def root_of(low: int, high: int) -> bytes:
+def stored(low: int, high: int) -> list[bytes]:
     levels = tree_levels(HASHES)
-    return fold([levels[level][idx] for level, idx in subtrees((low, high))])
+    return [levels[level][idx] for level, idx in subtrees((low, high))]
+
+
+def root_of(low: int, high: int) -> bytes:
+    return Frontier.of(high - low, stored(low, high)).root()
 
 
 @given(st.integers(0, len(HASHES)))
-def test_subtrees_cover_each_leaf_once_from_left_to_right(size: int) -> None:
+def test_subtrees_cover_each_leaf_once_from_left_to_right_and_name_none_that_is_not_stored(size: int) -> None:
     places = subtrees((0, size))
     covered = [leaf for level, idx in places for leaf in range(idx << level, (idx + 1) << level)]
     assert covered == list(range(size))
-    assert len(places) == size.bit_count()
+    assert all(level == 0 or level >= LOWEST for level, _ in places)
+    assert len(places) == (size >> LOWEST).bit_count() + size % (1 << LOWEST)
 
 
 @given(st.integers(0, len(HASHES)))
@@ -31,18 +36,23 @@ def test_the_subtrees_fold_to_the_root(size: int) -> None:
 @given(st.integers(0, 200), st.integers(0, 100))
 def test_a_frontier_goes_on_from_any_size(size: int, more: int) -> None:
     levels = tree_levels(HASHES)
-    frontier = Frontier(size, [levels[level][idx] for level, idx in subtrees((0, size))])
-    for level, idx, value in frontier.extend(HASHES[size : size + more]):
+    before = Frontier.of(size, stored(0, size))
+    after, completed = before.extend(HASHES[size : size + more])
+    for level, idx, value in completed:
         assert value == levels[level][idx]
-    assert (frontier.size, frontier.root()) == (size + more, tree_root(HASHES[: size + more]))
+    assert (after.size, after.root()) == (size + more, tree_root(HASHES[: size + more]))
+    assert after == Frontier.of(size + more, stored(0, size + more))
+    assert (before.size, before.root()) == (size, tree_root(HASHES[:size]))
 
 
 @given(st.lists(st.integers(0, len(HASHES)), max_size=20))
-def test_a_frontier_completes_every_perfect_subtree_once(cuts: list[int]) -> None:
-    frontier = Frontier(0, [])
-    edges = [0, *sorted(cuts), len(HASHES)]
-    completed = [(level, idx) for low, high in pairwise(edges) for level, idx, _ in frontier.extend(HASHES[low:high])]
-    expected = {(level, idx) for level in range(1, 9) for idx in range(len(HASHES) >> level)}
+def test_a_frontier_completes_every_subtree_to_store_once(cuts: list[int]) -> None:
+    frontier = Frontier(0)
+    completed = []
+    for low, high in pairwise([0, *sorted(cuts), len(HASHES)]):
+        frontier, nodes = frontier.extend(HASHES[low:high])
+        completed += [(level, idx) for level, idx, _ in nodes]
+    expected = {(level, idx) for level in range(LOWEST, 9) for idx in range(len(HASHES) >> level)}
     assert len(completed) == len(expected)
     assert set(completed) == expected
 
@@ -56,7 +66,7 @@ def test_inclusion_ranges_are_the_siblings_on_the_way_to_the_root(data: st.DataO
 
 
 def test_an_empty_tree_has_the_hash_of_nothing() -> None:
-    assert fold([]) == EMPTY_ROOT == tree_root([])
+    assert Frontier(0).root() == EMPTY_ROOT == tree_root([])
 
 
 @pytest.mark.parametrize("size", [1, 2**40, 2**62 + 1])
