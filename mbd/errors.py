@@ -25,6 +25,7 @@ MbdError                         a message for the person who meets it, and the 
 │   └── LogAlarmError            it has forked or gone back; the evidence is kept
 ├── WitnessError                 too few witnesses have cosigned the log
 └── RecordsError                 the database
+    ├── TransitionError          an action that a request cannot take, or not by them
     ├── LedgerError              the log would fork, skip, rewrite or go back
     │   └── ForkAlarmError       a witness remembers another history of our log than we have
     └── SchemaVersionError       the database is older or newer than this program
@@ -176,6 +177,10 @@ class WitnessError(MbdError):
 
 class RecordsError(MbdError):
     """The database cannot do what was asked."""
+
+
+class TransitionError(RecordsError):
+    """An action that a request cannot take in its state, or that is not for the one who takes it."""
 
 
 class LedgerError(RecordsError):

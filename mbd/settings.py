@@ -1,6 +1,7 @@
 """The only reader of the environment: one frozen `Settings`, prefix ``MBD_``. It opens nothing itself."""
 
 import os
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
@@ -104,6 +105,12 @@ class Settings(BaseSettings):
     entangled: Literal["retrain", "noisy-fine-tuning", "surgical"] = "retrain"
     """What a deletion does to a backbone that everybody's rows shaped: train it again (exact), drown in noise what it
     knows (certified, or refused where that breaks it), or the published update of the MBD paper (empirical)."""
+
+    deadline_days: int = Field(default=30, ge=1, le=365)
+    """Days to answer a request under a regime that sets no time, such as BIPA."""
+
+    holidays: frozenset[date] | None = None
+    """Days besides Saturdays and Sundays on which no deadline ends, where the regime counts working days."""
 
     attack: bool = False
     """Attack every deletion before it is certified, and search everything for the withdrawn values afterwards."""

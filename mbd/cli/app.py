@@ -18,6 +18,7 @@ from mbd.cli import (
     ledger,
     lineage,
     models,
+    requests,
     revoke,
     towers,
     witness,
@@ -52,6 +53,7 @@ app.command("train")(models.train)
 app.command("evaluate")(models.evaluate)
 app.command("predict")(models.predict)
 app.command("revoke")(revoke.revoke)
+app.add_typer(requests.app, name="requests")
 app.add_typer(deletion.app, name="deletion")
 app.add_typer(towers.app, name="towers")
 app.add_typer(attack.app, name="attack")

@@ -116,7 +116,11 @@ def live_descendants_of_revoked(connection: Connection) -> tuple[LiveExposure, .
         select(at.subject_key, at.modality, at.cohort.label("node"))
         .join(
             tables.suppression,
-            and_(listed.modality == at.modality, listed.subject_key.in_([at.subject_key, EVERYONE])),
+            and_(
+                listed.modality == at.modality,
+                listed.subject_key.in_([at.subject_key, EVERYONE]),
+                listed.lifted_at.is_(None),
+            ),
         )
         .join(tables.lineage_node, cohort.id == at.cohort)
         .where(at.rows > 0, or_(listed.subject_key != EVERYONE, cohort.kind == Kind.COHORT.value))

@@ -71,9 +71,7 @@ def fsck(
     """
     tree = head(connection)
     stored = _StoredHashes(connection)
-    counts = {
-        table.name: connection.scalar(select(func.count()).select_from(table)) or 0 for table in tables.APPEND_ONLY
-    }
+    counts = {table.name: connection.scalar(select(func.count()).select_from(table)) or 0 for table in tables.LEDGER}
     checks = (
         _check_leaves(connection, tree.size),
         _check_nodes(connection, stored, tree.size),

@@ -1,37 +1,31 @@
-"""Revocation requests and how far they have come. It knows what was asked, never of whom by name.
+"""Revocation requests, how far they have come, and every step on the way. It knows what was asked, not of whom by name.
 
-Writers pass a connection from `database.begin_locked`.
+Which step may follow is `lifecycle`'s to say; here each is written down with who took it, when and why, in the same
+transaction as the state that it leads to. Writers pass a connection from `database.begin_locked`.
 """
 
-from dataclasses import dataclass
-from datetime import datetime
-from enum import StrEnum
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, update
 
-from mbd.errors import RecordsError
-from mbd.records import tables
+from mbd.errors import RecordsError, TransitionError
+from mbd.records import lifecycle, tables
+from mbd.records.lifecycle import WITH_THE_WORKER, Action, Role, State
 from mbd.records.suppression import Channel
 
 
-class State(StrEnum):
-    """How far a request has come."""
+@dataclass(frozen=True)
+class Actor:
+    """Who takes an action. The id names a key, a program or a token: never a person by name or address."""
 
-    FILED = "filed"
-    APPROVED = "approved"
-    IN_PROGRESS = "in_progress"
-    COMPLETED = "completed"
-    FAILED = "failed"
+    role: Role
+    id: str
 
 
-_NEXT = {
-    State.FILED: {State.APPROVED},
-    State.APPROVED: {State.IN_PROGRESS, State.FAILED},
-    State.IN_PROGRESS: {State.COMPLETED, State.FAILED},
-    State.FAILED: {State.IN_PROGRESS},
-    State.COMPLETED: set[State](),
-}
+WORKER = Actor(Role.WORKER, "worker")
 
 
 @dataclass(frozen=True)
@@ -42,7 +36,10 @@ class Revocation:
         digest: of the request as it was received; one digest is one request.
         regime: the law or policy that it was made under.
         scope: the channels to withdraw.
-        changed_at: when `state` was reached.
+        due: the last day on which an answer is in time (`mbd.records.deadlines`).
+        state: how far it has come.
+        changed_at: when `state` was reached; None for one that is to be filed.
+        extended: whether its longer period was taken.
     """
 
     id: str
@@ -50,27 +47,44 @@ class Revocation:
     regime: str
     scope: tuple[Channel, ...]
     requested_at: datetime
+    due: date
+    state: State = State.FILED
+    changed_at: datetime | None = None
+    extended: bool = False
+
+
+@dataclass(frozen=True)
+class Event:
+    """One step of a request: the action, who took it, when and why, and the state that it led to."""
+
+    action: Action
     state: State
-    changed_at: datetime
+    by: Actor
+    at: datetime
+    reason: str | None
 
 
-def add(connection: Connection, revocation: Revocation) -> Revocation:
+def file(connection: Connection, revocation: Revocation, *, by: Actor) -> Revocation:
     """Keep a request, and return the one that is kept: of two with the same digest, the first."""
     stored = _one(connection, tables.revocation.c.digest == revocation.digest)
     if stored is not None:
         return stored
+    filed = replace(revocation, state=State.FILED, changed_at=revocation.requested_at, extended=False)
     connection.execute(
         insert(tables.revocation).values(
-            id=revocation.id,
-            digest=revocation.digest,
-            regime=revocation.regime,
-            scope=[{"subject_key": channel.subject_key, "modality": channel.modality} for channel in revocation.scope],
-            requested_at=revocation.requested_at,
-            state=revocation.state.value,
-            changed_at=revocation.changed_at,
+            id=filed.id,
+            digest=filed.digest,
+            regime=filed.regime,
+            scope=[{"subject_key": channel.subject_key, "modality": channel.modality} for channel in filed.scope],
+            requested_at=filed.requested_at,
+            due=filed.due,
+            state=filed.state.value,
+            changed_at=filed.changed_at,
+            extended=filed.extended,
         )
     )
-    return get(connection, revocation.id)
+    _write(connection, filed.id, 0, Event(Action.FILE, filed.state, by, filed.requested_at, None))
+    return get(connection, filed.id)
 
 
 def get(connection: Connection, revocation_id: str) -> Revocation:
@@ -81,42 +95,102 @@ def get(connection: Connection, revocation_id: str) -> Revocation:
     """
     stored = _one(connection, tables.revocation.c.id == revocation_id)
     if stored is None:
-        raise RecordsError(
-            f"There is no revocation '{revocation_id}'.", remedy="use the id that mbd revoke has printed"
-        )
+        raise RecordsError(f"There is no request '{revocation_id}'.", remedy="use an id that `mbd requests list` shows")
     return stored
 
 
-def advance(connection: Connection, revocation_id: str, state: State, *, at: datetime) -> Revocation:
-    """Move a request on. Reaching a state again changes nothing, so that a retried step may say it twice.
+def act(
+    connection: Connection,
+    revocation_id: str,
+    action: Action,
+    *,
+    by: Actor,
+    at: datetime,
+    reason: str | None = None,
+    due: date | None = None,
+) -> Revocation:
+    """Take an action, and write it down.
+
+    A worker's step may be said again, because a step that was killed is repeated: it changes nothing where the request
+    is already in the state that it leads to.
+
+    Args:
+        connection: that holds the lock.
+        revocation_id: of the request.
+        action: what is done.
+        by: who does it.
+        at: when.
+        reason: why; without names, addresses or other words about a person.
+        due: of an extension, the new last day.
 
     Raises:
-        RecordsError: there is no such request, or that state does not follow its state.
+        RecordsError: there is no such request.
+        TransitionError: the action is not possible there, or not theirs, or lacks its reason.
     """
     current = get(connection, revocation_id)
-    if current.state is state:
+    if by.role is Role.WORKER and current.state in set(lifecycle.RULES[action].leads.values()):
         return current
-    if state not in _NEXT[current.state]:
-        raise RecordsError(
-            f"The revocation '{revocation_id}' is {current.state}, from where it cannot become {state}.",
-            remedy="look at it with mbd lineage, and file a new one if it has ended",
-        )
-    connection.execute(
-        update(tables.revocation)
-        .where(tables.revocation.c.id == revocation_id)
-        .values(state=state.value, changed_at=at)
-    )
+    state = lifecycle.after(current.state, action, by.role, reason=reason)
+    changes: dict[str, object] = {}
+    if state is not current.state:
+        changes |= {"state": state.value, "changed_at": at}
+    if action is Action.EXTEND:
+        changes |= {"extended": True, "due": _extended(current, due)}
+    connection.execute(update(tables.revocation).where(tables.revocation.c.id == revocation_id).values(**changes))
+    number = select(func.count()).where(tables.revocation_event.c.revocation_id == revocation_id)
+    _write(connection, revocation_id, connection.scalar(number) or 0, Event(action, state, by, at, reason))
     return get(connection, revocation_id)
 
 
-def unfinished(connection: Connection) -> tuple[Revocation, ...]:
-    """The requests that still have a way to go, oldest first: what a restart resumes."""
+def events(connection: Connection, revocation_id: str) -> tuple[Event, ...]:
+    """Every step of a request, in order."""
+    at = tables.revocation_event.c
+    query = select(tables.revocation_event).where(at.revocation_id == revocation_id).order_by(at.number)
+    return tuple(
+        Event(Action(row.action), State(row.state), Actor(Role(row.role), row.actor), row.at, row.reason)
+        for row in connection.execute(query)
+    )
+
+
+def in_states(connection: Connection, states: Iterable[State]) -> tuple[Revocation, ...]:
+    """The requests in some states, oldest first."""
+    at = tables.revocation.c
     query = (
         select(tables.revocation)
-        .where(tables.revocation.c.state != State.COMPLETED.value)
-        .order_by(tables.revocation.c.requested_at, tables.revocation.c.id)
+        .where(at.state.in_(sorted(state.value for state in states)))
+        .order_by(at.requested_at, at.id)
     )
     return tuple(_revocation(row) for row in connection.execute(query))
+
+
+def unfinished(connection: Connection) -> tuple[Revocation, ...]:
+    """The approved requests that still have a way to go, oldest first: what a restart resumes."""
+    return in_states(connection, WITH_THE_WORKER)
+
+
+def _extended(current: Revocation, due: date | None) -> date:
+    if current.extended:
+        raise TransitionError("The request has been extended before.", remedy="answer it by its last day")
+    if due is None or due <= current.due:
+        raise TransitionError(
+            f"The regime '{current.regime}' knows no longer period.", remedy="answer the request by its last day"
+        )
+    return due
+
+
+def _write(connection: Connection, revocation_id: str, number: int, event: Event) -> None:
+    connection.execute(
+        insert(tables.revocation_event).values(
+            revocation_id=revocation_id,
+            number=number,
+            action=event.action.value,
+            state=event.state.value,
+            role=event.by.role.value,
+            actor=event.by.id,
+            at=event.at,
+            reason=event.reason,
+        )
+    )
 
 
 def _one(connection: Connection, condition: ColumnElement[bool]) -> Revocation | None:
@@ -126,4 +200,6 @@ def _one(connection: Connection, condition: ColumnElement[bool]) -> Revocation |
 
 def _revocation(row: Row[Any]) -> Revocation:
     scope = tuple(Channel(entry["subject_key"], entry["modality"]) for entry in row.scope)
-    return Revocation(row.id, row.digest, row.regime, scope, row.requested_at, State(row.state), row.changed_at)
+    return Revocation(
+        row.id, row.digest, row.regime, scope, row.requested_at, row.due, State(row.state), row.changed_at, row.extended
+    )

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, update
 
 from mbd.records import tables
 
@@ -35,14 +35,16 @@ class Suppressions:
 
 
 def suppress(connection: Connection, channels: Iterable[Channel], *, since: datetime, revocation_id: str) -> None:
-    """Refuse the channels from now on. One that is on the list already keeps its first date and revocation."""
-    listed = suppressions(connection).channels
+    """Refuse the channels from now on, for this request: what it has on the list already keeps its date."""
+    at = tables.suppression.c
+    mine = connection.execute(select(at.subject_key, at.modality).where(at.revocation_id == revocation_id))
+    listed = {Channel(*row) for row in mine}
     rows = [
         {
             "subject_key": channel.subject_key,
             "modality": channel.modality,
-            "since": since,
             "revocation_id": revocation_id,
+            "since": since,
         }
         for channel in sorted(set(channels) - listed)
     ]
@@ -50,7 +52,15 @@ def suppress(connection: Connection, channels: Iterable[Channel], *, since: date
         connection.execute(insert(tables.suppression), rows)
 
 
+def lift(connection: Connection, revocation_id: str, *, at: datetime) -> None:
+    """Take a request's channels off the list, because it was cancelled; those that others ask for stay."""
+    listed = tables.suppression.c
+    mine = update(tables.suppression).where(listed.revocation_id == revocation_id, listed.lifted_at.is_(None))
+    connection.execute(mine.values(lifted_at=at))
+
+
 def suppressions(connection: Connection) -> Suppressions:
     """The list as it is now."""
-    rows = connection.execute(select(tables.suppression.c.subject_key, tables.suppression.c.modality))
+    at = tables.suppression.c
+    rows = connection.execute(select(at.subject_key, at.modality).where(at.lifted_at.is_(None)))
     return Suppressions(frozenset(Channel(*row) for row in rows))

@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
+    Date,
     DateTime,
     Double,
     ForeignKey,
@@ -118,7 +120,7 @@ cosignature = Table(
     Column("line", Text, nullable=False),
 )
 
-APPEND_ONLY = (leaf, node, head, checkpoint, cosignature)
+LEDGER = (leaf, node, head, checkpoint, cosignature)
 
 # --- Lineage ----------------------------------------------------------------------------------------------------
 
@@ -159,7 +161,8 @@ exposure = Table(
 
 # --- Requests and suppression -----------------------------------------------------------------------------------
 
-# What was asked to be withdrawn, and how far it has come; `scope` is a list of {subject_key, modality}.
+# What was asked to be withdrawn, how far it has come and until when it must; `scope` is a list of
+# {subject_key, modality}.
 revocation = Table(
     "revocation",
     metadata,
@@ -168,18 +171,37 @@ revocation = Table(
     Column("regime", Text, nullable=False),
     Column("scope", JSON, nullable=False),
     Column("requested_at", UtcDateTime, nullable=False),
+    Column("due", Date, nullable=False),
     Column("state", Text, nullable=False),
     Column("changed_at", UtcDateTime, nullable=False),
+    Column("extended", Boolean, nullable=False),
+    Index("ix_revocation_state", "state", "due"),
 )
 
-# The channels that import, training and prediction refuse from this moment.
+# Every step of a request: who did what, when and why. Append-only (migration 0006): a decision is not rewritten.
+revocation_event = Table(
+    "revocation_event",
+    metadata,
+    Column("revocation_id", Text, ForeignKey("revocation.id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("action", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("reason", Text),
+)
+
+# The channels that import, training and prediction refuse from this moment, by each request that asked for it: where
+# one is cancelled before its work began, the others' stay.
 suppression = Table(
     "suppression",
     metadata,
     Column("subject_key", Text, primary_key=True),
     Column("modality", Text, primary_key=True),
+    Column("revocation_id", Text, ForeignKey("revocation.id"), primary_key=True),
     Column("since", UtcDateTime, nullable=False),
-    Column("revocation_id", Text, ForeignKey("revocation.id"), nullable=False),
+    Column("lifted_at", UtcDateTime),
 )
 
 # --- Models -----------------------------------------------------------------------------------------------------
@@ -285,3 +307,6 @@ noise_commitment = Table(
     Column("leaf_index", _Int64, ForeignKey("leaf.idx"), nullable=False, unique=True),
     Column("created_at", UtcDateTime, nullable=False),
 )
+
+APPEND_ONLY = (*LEDGER, revocation_event)
+"""What the database's triggers keep from being rewritten."""

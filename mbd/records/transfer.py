@@ -11,7 +11,7 @@ from sqlalchemy import Connection, insert, select
 from mbd.records import tables
 from mbd.records.lineage import Kind, node_id
 
-_LEFT_BEHIND = {*tables.APPEND_ONLY, tables.notice, tables.noise_commitment}
+_LEFT_BEHIND = {*tables.LEDGER, tables.notice, tables.noise_commitment}
 _ROWS = 500
 
 
@@ -21,7 +21,7 @@ def copy_records(old: Connection, new: Connection) -> None:
     for table in tables.metadata.sorted_tables:
         if table in _LEFT_BEHIND:
             continue
-        result = old.execute(select(table)).mappings()
+        result = old.execute(select(table).order_by(*table.primary_key)).mappings()
         while page := result.fetchmany(_ROWS):
             rows = [kept for row in page if (kept := _kept(table.name, dict(row), entries))]
             if rows:

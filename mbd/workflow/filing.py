@@ -21,15 +21,18 @@ from mbd.errors import DeletionError, NothingToDeleteError, SettingsError, Unkno
 from mbd.hashing import json_digest
 from mbd.records import models, requests
 from mbd.records.database import begin_locked, begin_snapshot
+from mbd.records.lifecycle import Action
 from mbd.records.models import ModelVersion
-from mbd.records.requests import Revocation, State
-from mbd.records.suppression import Channel, suppress
+from mbd.records.requests import Revocation
+from mbd.records.suppression import Channel
 from mbd.workflow.absence import Absence, certify_absence, prove_absences
+from mbd.workflow.decisions import COMMAND_LINE, approve, deadlines_of
 from mbd.workflow.live import load_live_model
 from mbd.workflow.system import System, refuse_rollback
 
 _LEAF_BYTES = 400  # of a neighbour in an absence proof, its member names and the proof's own share
 _HASH_BYTES = 67  # 64 hex digits, quotes and a comma
+_ATTESTED = "attested by whoever holds the deployment's keys"
 _REGIME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 
 
@@ -124,7 +127,9 @@ def file_revocations(
     regime: str,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> list[Revocation]:
-    """Record the requests and suppress their channels, and those that fall with them, at once and together.
+    """File requests, attest whose they are, approve them, and suppress their channels with all that falls with them.
+
+    All at once and together: who gives this command holds the deployment's keys, and decides.
 
     Where the policy certifies absence, each live line that holds nothing of a request gives it its certificate with it.
     """
@@ -138,8 +143,9 @@ def file_revocations(
         refuse_rollback(system, connection)
         for revocation, pairs in asked.items():
             fallen = {channel_of(system, pair) for pair in _fallen_everywhere(cohorts, pairs)}
-            requests.add(connection, revocation)
-            suppress(connection, {*revocation.scope, *fallen}, since=now, revocation_id=revocation.id)
+            requests.file(connection, revocation, by=COMMAND_LINE)
+            requests.act(connection, revocation.id, Action.VERIFY_IDENTITY, by=COMMAND_LINE, at=now, reason=_ATTESTED)
+            approve(system, connection, revocation, fallen, by=COMMAND_LINE)
         if absences:
             on_step("certifying absence")
         for absence in absences:
@@ -156,7 +162,8 @@ def _new_revocation(system: System, pairs: frozenset[Pair], regime: str, now: da
         "scope": [[channel.subject_key, channel.modality] for channel in scope],
     }
     digest = json_digest(text)
-    return Revocation(f"rev-{digest[:16]}", digest, regime, scope, now, State.APPROVED, now)
+    due = deadlines_of(system.settings, regime, now).answer
+    return Revocation(f"rev-{digest[:16]}", digest, regime, scope, now, due)
 
 
 def _absences(

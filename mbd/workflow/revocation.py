@@ -33,9 +33,10 @@ from mbd.lattice.model import environment_digest, save_model
 from mbd.records import certificates, commitments, lineage, models, requests
 from mbd.records.certificates import Certificate, CertificateKind
 from mbd.records.database import begin_locked, begin_snapshot
+from mbd.records.lifecycle import Action, State
 from mbd.records.lineage import Kind, node_id
 from mbd.records.models import ModelVersion
-from mbd.records.requests import Revocation, State
+from mbd.records.requests import WORKER, Revocation
 from mbd.workflow import claim
 from mbd.workflow.attacks import attack_deletion, keep_reports, watch_for_leaks
 from mbd.workflow.claim import Noise, Provenance, Request, Version, batch_digest
@@ -192,14 +193,17 @@ def _note_failure(system: System, finished: _Finished, failed: Revocation, error
     with begin_locked(system.engine) as connection:
         refuse_rollback(system, connection)
         remove_unregistered(system, connection)
-        requests.advance(connection, failed.id, State.FAILED, at=system.clock())
+        now, why = system.clock(), type(error).__name__  # its words may name a person
+        requests.act(connection, failed.id, Action.FAIL, by=WORKER, at=now, reason=why)
 
 
 def _carry_out(system: System, batch: Sequence[Revocation], on_step: OnStep) -> dict[str, list[LineResult]]:
     """Delete what all of these ask for, line by line, and give each its certificates."""
     with begin_locked(system.engine) as connection:
         for revocation in batch:
-            requests.advance(connection, revocation.id, State.IN_PROGRESS, at=system.clock())
+            if requests.get(connection, revocation.id).state is State.FAILED:
+                requests.act(connection, revocation.id, Action.RETRY, by=WORKER, at=system.clock())
+            requests.act(connection, revocation.id, Action.START, by=WORKER, at=system.clock())
         lines = models.live_versions(connection)
         issued = {
             (revocation.id, line.line): found
@@ -241,7 +245,7 @@ def _carry_out(system: System, batch: Sequence[Revocation], on_step: OnStep) -> 
         on_step("destroying the retired version")
         remove_unregistered(system, connection)
         for revocation in batch:
-            requests.advance(connection, revocation.id, State.COMPLETED, at=system.clock())
+            requests.act(connection, revocation.id, Action.COMPLETE, by=WORKER, at=system.clock())
     return results
 
 

@@ -68,19 +68,23 @@ def _create_requests() -> None:
         sa.Column("regime", sa.Text(), nullable=False),
         sa.Column("scope", sa.JSON(), nullable=False),
         sa.Column("requested_at", _TIME, nullable=False),
+        sa.Column("due", sa.Date(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("changed_at", _TIME, nullable=False),
+        sa.Column("extended", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_revocation")),
         sa.UniqueConstraint("digest", name=op.f("uq_revocation_digest")),
     )
+    op.create_index("ix_revocation_state", "revocation", ["state", "due"])
     op.create_table(
         "suppression",
         sa.Column("subject_key", sa.Text(), nullable=False),
         sa.Column("modality", sa.Text(), nullable=False),
-        sa.Column("since", _TIME, nullable=False),
         sa.Column("revocation_id", sa.Text(), nullable=False),
+        sa.Column("since", _TIME, nullable=False),
+        sa.Column("lifted_at", _TIME, nullable=True),
         sa.ForeignKeyConstraint(["revocation_id"], ["revocation.id"], name=op.f("fk_suppression_revocation_id")),
-        sa.PrimaryKeyConstraint("subject_key", "modality", name=op.f("pk_suppression")),
+        sa.PrimaryKeyConstraint("subject_key", "modality", "revocation_id", name=op.f("pk_suppression")),
     )
 
 

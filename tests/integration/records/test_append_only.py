@@ -1,18 +1,20 @@
 import sqlite3
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
 from sqlalchemy import Connection, Engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 
-from mbd.records import cosignatures, ledger
+from mbd.records import cosignatures, ledger, requests
 from mbd.records.database import begin_locked, begin_snapshot, open_database
 from mbd.records.ledger import Checkpoint
+from mbd.records.requests import WORKER, Revocation
 from mbd.records.roles import grant_application_role
 
 ROOT = "0" * 64
-TABLES = ("leaf", "node", "head", "checkpoint", "cosignature")
+TABLES = ("leaf", "node", "head", "checkpoint", "cosignature", "revocation_event")
 
 CHANGES = [
     "UPDATE leaf SET body = hash WHERE idx = 1",
@@ -21,10 +23,14 @@ CHANGES = [
     "UPDATE head SET size = size + 1 WHERE size = 8",
     "UPDATE checkpoint SET note = 'forged'",
     "UPDATE cosignature SET line = 'forged'",
+    "UPDATE revocation_event SET reason = 'forged'",
     *(f"DELETE FROM {table}" for table in TABLES),
 ]
 
-# In each, the next row is idx 8, node 3/1 or 4/0, head 9 (after leaf 8), checkpoint above 8.
+EVENT = "(revocation_id, number, action, state, role, actor, at)"
+
+# In each, the next row is idx 8, node 3/1 or 4/0, head 9 (after leaf 8), checkpoint above 8,
+# and the second step of request r.
 INSERTIONS = [
     ("leaf", "(idx, body, hash)", "(1, {b}, {h})"),  # again
     ("leaf", "(idx, body, hash)", "(9, {b}, {h})"),  # a gap
@@ -38,17 +44,21 @@ INSERTIONS = [
     ("checkpoint", "(size, root, note)", "(8, {h}, 'forged')"),  # again
     ("checkpoint", "(size, root, note)", "(2, {h}, 'forged')"),  # smaller
     ("cosignature", "(size, witness, line)", "(8, 'w', 'forged')"),  # again
+    ("revocation_event", EVENT, "('r', 0, 'file', 'filed', 'officer', 'forged', '2026-01-01 00:00:00')"),  # again
+    ("revocation_event", EVENT, "('r', 2, 'deny', 'denied', 'officer', 'forged', '2026-01-01 00:00:00')"),  # a gap
 ]
 
 
 def fill(engine: Engine) -> None:
-    """Leaves 0 to 7 in two steps, and a checkpoint of size 8 that one witness cosigned."""
+    """Leaves 0 to 7 in two steps, a checkpoint of size 8 that one witness cosigned, and a request."""
     for bodies in ([b"a", b"b"], [b"c", b"d", b"e", b"f", b"g", b"h"]):
         with begin_locked(engine) as connection:
             head = ledger.append_many(connection, bodies)[-1].head
     with begin_locked(engine) as connection:
         ledger.store_checkpoint(connection, Checkpoint(head, "note"))
         cosignatures.keep_cosignatures(connection, head.size, {"w": "line"})
+        at = datetime(2026, 1, 1, tzinfo=UTC)
+        requests.file(connection, Revocation("r", "d", "gdpr", (), at, at.date()), by=WORKER)
 
 
 @pytest.fixture
@@ -165,7 +175,11 @@ def test_truncate_is_refused(postgres: Engine, subtests: pytest.Subtests) -> Non
 
 @pytest.mark.postgres
 def test_a_replica_session_is_refused_too(postgres: Engine, subtests: pytest.Subtests) -> None:
-    for statement in [*CHANGES, *insertions(postgres), "TRUNCATE leaf, node, head, checkpoint, cosignature CASCADE"]:
+    for statement in [
+        *CHANGES,
+        *insertions(postgres),
+        "TRUNCATE leaf, node, head, checkpoint, cosignature, revocation CASCADE",
+    ]:
         with subtests.test(statement):
             assert_refused(postgres, "SET LOCAL session_replication_role = replica", statement)
 

@@ -13,7 +13,7 @@ from mbd.records.commitments import NoiseCommitment
 from mbd.records.database import begin_locked, begin_snapshot, open_database
 from mbd.records.lineage import Kind, Node
 from mbd.records.models import ModelVersion
-from mbd.records.requests import Revocation, State
+from mbd.records.requests import WORKER, Revocation
 from mbd.records.suppression import Channel
 
 KEY = bytes(range(200, 232))
@@ -29,7 +29,7 @@ def prepare(engine: Engine, at: datetime) -> None:
             models.register(connection, ModelVersion("mosi", number, "d", parent, None, "x", "x", "x", at))
         for name in ("r1", "r2"):
             scope = (Channel(f"subject of {name}", "audio"),)
-            requests.add(connection, Revocation(name, name, "gdpr", scope, at, State.FILED, at))
+            requests.file(connection, Revocation(name, name, "gdpr", scope, at, at.date()), by=WORKER)
 
 
 @pytest.fixture

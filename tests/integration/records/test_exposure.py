@@ -13,7 +13,7 @@ from mbd.records.database import begin_locked, begin_snapshot
 from mbd.records.exposure import Ending, ExposedVersion, LiveExposure
 from mbd.records.lineage import Kind, Node, Role, node_id
 from mbd.records.models import ModelVersion, VersionState
-from mbd.records.requests import Revocation, State
+from mbd.records.requests import WORKER, Revocation
 from mbd.records.suppression import EVERYONE, Channel, suppress
 
 ANNA, BEN, PUBLIC = (Channel(name, "audio") for name in ("anna", "ben", "public speaker"))
@@ -56,7 +56,7 @@ def begin(connection: Connection, at: datetime, line: str = "mosi") -> None:
 
 def revoke(connection: Connection, channel: Channel, at: datetime) -> str:
     name = f"{channel.subject_key} {channel.modality}"
-    requests.add(connection, Revocation(name, name, "gdpr", (channel,), at, State.FILED, at))
+    requests.file(connection, Revocation(name, name, "gdpr", (channel,), at, at.date()), by=WORKER)
     suppress(connection, [channel], since=at, revocation_id=name)
     return name
 
@@ -215,8 +215,8 @@ def test_a_certificate_of_absence_ends_nothing_and_made_no_version(history: Engi
         steps = certificates.certificates_between(connection, "mosi", 1, 3)
     with begin_locked(history) as connection:
         for number, channel in enumerate((ANNA, Channel("stranger", "audio"), Channel(EVERYONE, "vision"))):
-            asked = Revocation(f"again {number}", f"again {number}", "gdpr", (channel,), now, State.FILED, now)
-            requests.add(connection, asked)
+            asked = Revocation(f"again {number}", f"again {number}", "gdpr", (channel,), now, now.date())
+            requests.file(connection, asked, by=WORKER)
             appended = ledger.append(connection, asked.digest.encode())
             absent = Certificate(f"absence {number}", asked.id, "mosi", 2, appended.leaf_index, asked.digest, "{}", now)
             certificates.issue(connection, replace(absent, kind=CertificateKind.ABSENCE))

@@ -134,7 +134,7 @@ def test_a_public_person_stays_an_error_and_is_never_certified_absent(certifying
 
 def test_even_a_filing_that_forgot_to_ask_cannot_prove_a_public_person_absent(certifying, cohort):
     public = next(row.subject for row in cohort.rows if row.partition is Partition.PUBLIC)
-    revocation = requests.Revocation("r", "00" * 32, "gdpr", (), certifying.clock(), requests.State.APPROVED, None)
+    revocation = requests.Revocation("r", "00" * 32, "gdpr", (), certifying.clock(), certifying.clock().date())
     with pytest.raises(CohortError, match="still holds"):
         absence.prove_absences(certifying, certifying.live("main"), cohort, {revocation: frozenset(of(public, AUDIO))})
 

@@ -20,7 +20,8 @@ from mbd.errors import DeletionError, RecordsError, SettingsError, UnknownSubjec
 from mbd.records import certificates, commitments, fsck, requests
 from mbd.records.database import begin_locked, begin_snapshot
 from mbd.records.exposure import live_descendants_of_revoked
-from mbd.records.requests import State
+from mbd.records.lifecycle import Action, Role
+from mbd.records.requests import Actor
 from mbd.settings import Settings
 from mbd.training.recipe import Recipe
 from mbd.workflow.destroyed_keys import read
@@ -34,6 +35,7 @@ from mbd.workflow.system import open_system, utc_now
 from mbd.workflow.training import train_line
 
 ALL = list(Modality)
+OFFICER = Actor(Role.OFFICER, "key-1")
 STEPS = [
     "journalling",
     "destroying the openings",
@@ -296,8 +298,9 @@ def test_who_has_no_certificate_or_an_unfinished_request_is_refused(system, peop
     with begin_locked(system.engine) as connection:
         (mine,) = certificates.naming(connection, system.keyring.subject_key(people[0]))
         stored = requests.get(connection, mine.revocation_id)
-        again = dataclasses.replace(stored, id="rev-again", digest="again", state=State.APPROVED)
-        requests.add(connection, again)
+        again = requests.file(connection, dataclasses.replace(stored, id="rev-again", digest="again"), by=OFFICER)
+        for action in (Action.VERIFY_IDENTITY, Action.APPROVE):
+            requests.act(connection, again.id, action, by=OFFICER, at=system.clock())
     with pytest.raises(DeletionError, match="not finished"):
         forget_person(system, people[0])
     assert opening_for(system, result.certificate, people[0])
