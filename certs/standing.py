@@ -4,10 +4,10 @@ A copy of a log is a folder or an address of C2SP tiles with a checkpoint. All o
 against the checkpoint, so that the absence of a notice is shown as well as its presence. It fetches nothing itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Never
+from typing import Never, Protocol
 
 from certs import checkpoint as checkpoints
 from certs import dsse
@@ -53,6 +53,26 @@ class Logged:
     leaf_hash: str
     key_id: str
     signed_at: datetime | None
+
+    @property
+    def origin(self) -> str:
+        """The log's name."""
+        return self.checkpoint.origin
+
+
+class Entry(Protocol):
+    """What a notice can speak against: see `Logged`."""
+
+    @property
+    def origin(self) -> str: ...  # noqa: D102 the attributes of `Logged`
+    @property
+    def leaf_index(self) -> int: ...  # noqa: D102
+    @property
+    def leaf_hash(self) -> str: ...  # noqa: D102
+    @property
+    def key_id(self) -> str: ...  # noqa: D102
+    @property
+    def signed_at(self) -> datetime | None: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -122,9 +142,7 @@ def check(logged: Logged, copies: Sequence[LogCopy], root: TrustedRoot) -> Check
         own.reader.consistency_proof(logged.checkpoint.size, own.checkpoint.size),
     )
     found = [notice for copy in copies for notice in find_notices(copy, root)]
-    for notice in found:
-        _check_revocation(logged, notice)
-        _check_compromise(logged, notice)
+    check_notices(logged, found)
     compromised = {
         notice.predicate.notice.key for notice in found if isinstance(notice.predicate.notice, KeyCompromised)
     }
@@ -136,7 +154,18 @@ def check(logged: Logged, copies: Sequence[LogCopy], root: TrustedRoot) -> Check
     return own.checkpoint
 
 
-def _check_revocation(logged: Logged, found: Found) -> None:
+def check_notices(logged: Entry, found: Iterable[Found]) -> None:
+    """Whether notices speak against a certificate, for whoever has a log and an index of its notices.
+
+    Raises:
+        CertificateError: ``certificate-revoked`` or ``key-compromised``.
+    """
+    for notice in found:
+        _check_revocation(logged, notice)
+        _check_compromise(logged, notice)
+
+
+def _check_revocation(logged: Entry, found: Found) -> None:
     notice = found.predicate.notice
     if isinstance(notice, CertificateRevoked) and notice.leaf_hash == logged.leaf_hash:
         instead = f"; its successor is the entry with leaf hash {notice.superseded_by}" if notice.superseded_by else ""
@@ -147,12 +176,12 @@ def _check_revocation(logged: Logged, found: Found) -> None:
         )
 
 
-def _check_compromise(logged: Logged, found: Found) -> None:
+def _check_compromise(logged: Entry, found: Found) -> None:
     """A signature that was made before a compromise has a time stamp that says so, and stands before it in the log."""
     notice = found.predicate.notice
     if not isinstance(notice, KeyCompromised) or notice.key != logged.key_id:
         return
-    earlier = found.origin != logged.checkpoint.origin or logged.leaf_index < notice.since_index
+    earlier = found.origin != logged.origin or logged.leaf_index < notice.since_index
     if logged.signed_at is None or logged.signed_at >= notice.since or not earlier:
         _refuse_compromised(
             f"Entry {found.index} of {found.origin} says that somebody else may hold the key that signed it, and "

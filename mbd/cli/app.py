@@ -20,6 +20,7 @@ from mbd.cli import (
     models,
     requests,
     revoke,
+    serving,
     towers,
     witness,
 )
@@ -65,6 +66,7 @@ app.command("lineage")(lineage.lineage)
 app.add_typer(keys.app, name="keys")
 app.add_typer(database.app, name="db")
 app.add_typer(witness.app, name="witness")
+app.command("serve")(serving.serve)
 
 
 def main() -> None:

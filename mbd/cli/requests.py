@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mbd.records.requests import Event, Revocation
     from mbd.workflow.system import System
 
-app = typer.Typer(help="Requests: how far they have come, and until when they must be done.", no_args_is_help=True)
+app = typer.Typer(help="See how far requests have come; extend, cancel.", no_args_is_help=True)
 
 RequestId = Annotated[
     str, typer.Argument(metavar="REQUEST", help="A request's id, as `mbd requests list` prints it: rev-...")

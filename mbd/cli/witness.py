@@ -1,7 +1,5 @@
 """``mbd witness``: a witness that cosigns the checkpoints of any log, and needs no deployment."""
 
-import signal
-import socket
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,15 +8,13 @@ import typer
 
 from mbd.cli.options import Json
 from mbd.cli.output import Output, command, settings_for
+from mbd.cli.serving import serve_until_stopped
 from mbd.errors import SettingsError
 
 if TYPE_CHECKING:
     from mbd.workflow.witness import Witness
 
 app = typer.Typer(help="Be a witness: cosign logs' checkpoints.", no_args_is_help=True)
-
-_GRACE_SECONDS = 10
-_LAST_PORT = 65535
 
 
 class CosignatureAlgorithm(StrEnum):
@@ -81,8 +77,6 @@ def serve(
         import logging
         import sys
 
-        import uvicorn
-
         from api.witness import create_witness
         from mbd.workflow.witness import open_witness
 
@@ -92,23 +86,7 @@ def serve(
                 "The witness knows no log.", remedy=f"give --log VKEY, or write verifier keys into {home / 'logs'}"
             )
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-        config = uvicorn.Config(
-            create_witness(witness),
-            log_config=None,
-            access_log=False,
-            log_level="warning",
-            server_header=False,
-            lifespan="off",
-            timeout_graceful_shutdown=_GRACE_SECONDS,
-        )
-        server = uvicorn.Server(config)
-        # Before uvicorn takes the signal over, and when it raises it once more at its end for whoever was there before.
-        signal.signal(signal.SIGTERM, lambda _number, _frame: setattr(server, "should_exit", True))
-        with _listening(listen) as bound:
-            host, port = bound.getsockname()[:2]
-            out.unbroken("Listening", f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
-            sys.stdout.flush()
-            server.run(sockets=[bound])
+        serve_until_stopped(out, create_witness(witness), listen)
 
 
 def _show(out: Output, witness: "Witness") -> None:
@@ -127,20 +105,3 @@ def _passphrase() -> bytes | None:
     from mbd.workflow.signers import key_passphrase
 
     return key_passphrase(settings_for(None))
-
-
-def _listening(place: str) -> socket.socket:
-    """A listening socket: whoever connects from now on is served.
-
-    Raises:
-        SettingsError: the place is not HOST:PORT, or is taken.
-    """
-    host, _, port = place.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit() or int(port) > _LAST_PORT:
-        raise SettingsError(f"'{place}' is not HOST:PORT.", remedy="give --listen as 127.0.0.1:8081 or [::1]:8081")
-    host = host.removeprefix("[").removesuffix("]")
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, int(port)), family=family)
-    except (OSError, UnicodeError) as error:
-        raise SettingsError(f"{place} cannot be listened on: {error}.", remedy="choose another --listen") from None

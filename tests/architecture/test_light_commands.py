@@ -7,7 +7,7 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    "module", ["mbd.cli.app", "mbd.workflow.system", "mbd.workflow.log", "mbd.records.fsck", "api.witness"]
+    "module", ["mbd.cli.app", "mbd.workflow.system", "mbd.workflow.log", "mbd.records.fsck", "api.witness", "api.app"]
 )
 def test_it_imports_without_torch(module):
     script = f"import sys, {module}; sys.exit('torch' in sys.modules)"

@@ -1,0 +1,79 @@
+"""``mbd serve``, and how any of our applications is served: one address, until SIGTERM, with time to finish."""
+
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mbd.cli.options import Home
+from mbd.cli.output import Output, command, settings_for
+from mbd.errors import SettingsError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+_GRACE_SECONDS = 10
+_LAST_PORT = 65535
+
+
+def serve(
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where; port 0 is any free one.")] = "127.0.0.1:8080",
+    home: Home = None,
+) -> None:
+    """Serve certificates, their verification and the log.
+
+    Over HTTP, until SIGTERM. It needs no key and no torch. All that it answers is public. Prints its address; TLS is
+    for a proxy before it. The description of its routes is at /openapi.json.
+    """
+    with command(as_json=False) as out:
+        import logging
+
+        from api.app import create_app
+
+        settings = settings_for(home)
+        if not settings.state.is_dir():
+            raise SettingsError(f"There is no state folder {settings.state}.", remedy="begin with `mbd train`")
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        serve_until_stopped(out, create_app(settings), listen)
+
+
+def serve_until_stopped(out: Output, app: "FastAPI", place: str) -> None:
+    """Serve an application; print its address once it is listening.
+
+    Raises:
+        SettingsError: the place is not HOST:PORT, or is taken.
+    """
+    import uvicorn
+
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+    server = uvicorn.Server(config)
+    # Before uvicorn takes the signal over, and when it raises it once more at its end for whoever was there before.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: setattr(server, "should_exit", True))
+    with _listening(place) as bound:
+        host, port = bound.getsockname()[:2]
+        out.unbroken("Listening", f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+        sys.stdout.flush()
+        server.run(sockets=[bound])
+
+
+def _listening(place: str) -> socket.socket:
+    """A listening socket: whoever connects from now on is served."""
+    host, _, port = place.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or int(port) > _LAST_PORT:
+        raise SettingsError(f"'{place}' is not HOST:PORT.", remedy="give --listen as 127.0.0.1:8081 or [::1]:8081")
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, int(port)), family=family)
+    except (OSError, UnicodeError) as error:
+        raise SettingsError(f"{place} cannot be listened on: {error}.", remedy="choose another --listen") from None
