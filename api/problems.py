@@ -13,6 +13,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 
@@ -77,16 +78,11 @@ class ProblemError(Exception):
         self.kind, self.detail, self.remedy = kind, detail, remedy
 
 
-def document(kind: Kind, detail: str, **more: Any) -> dict[str, Any]:
-    """A problem document; members without a value are left out."""
-    known = {"type": kind.path, "title": kind.value.title, "status": kind.value.status, "detail": detail}
-    return known | {name: value for name, value in more.items() if value is not None}
-
-
 def respond(kind: Kind, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any) -> Response:
-    """The document as a response."""
-    body = json.dumps(document(kind, detail, **more), ensure_ascii=False).encode()
-    return Response(body, kind.value.status, dict(headers or {}), MEDIA_TYPE)
+    """A problem document as a response; members without a value are left out."""
+    known = {"type": kind.path, "title": kind.value.title, "status": kind.value.status, "detail": detail}
+    given = {name: value for name, value in more.items() if value is not None}
+    return JSONResponse(known | given, kind.value.status, headers, MEDIA_TYPE)
 
 
 def documented(*kinds: Kind) -> dict[int | str, dict[str, Any]]:

@@ -7,7 +7,7 @@ against the checkpoint, so that the absence of a notice is shown as well as its 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Never, Protocol
+from typing import Never
 
 from certs import checkpoint as checkpoints
 from certs import dsse
@@ -41,38 +41,18 @@ class Logged:
     """What a certificate is to its log, as step 5 has found it.
 
     Attributes:
-        checkpoint: under which it was proven.
+        origin: the log's name.
         leaf_index: its place.
         leaf_hash: its name in notices, hex.
         key_id: SHA-256 of its signing key's SPKI DER, hex.
         signed_at: its time stamp, or None.
     """
 
-    checkpoint: Checkpoint
+    origin: str
     leaf_index: int
     leaf_hash: str
     key_id: str
     signed_at: datetime | None
-
-    @property
-    def origin(self) -> str:
-        """The log's name."""
-        return self.checkpoint.origin
-
-
-class Entry(Protocol):
-    """What a notice can speak against: see `Logged`."""
-
-    @property
-    def origin(self) -> str: ...  # noqa: D102 the attributes of `Logged`
-    @property
-    def leaf_index(self) -> int: ...  # noqa: D102
-    @property
-    def leaf_hash(self) -> str: ...  # noqa: D102
-    @property
-    def key_id(self) -> str: ...  # noqa: D102
-    @property
-    def signed_at(self) -> datetime | None: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -117,11 +97,12 @@ def find_notices(copy: LogCopy, root: TrustedRoot) -> list[Found]:
     return found
 
 
-def check(logged: Logged, copies: Sequence[LogCopy], root: TrustedRoot) -> Checkpoint:
+def check(logged: Logged, proven: Checkpoint, copies: Sequence[LogCopy], root: TrustedRoot) -> Checkpoint:
     """The checkpoint as of which nothing speaks against a certificate.
 
     Args:
         logged: the certificate.
+        proven: the checkpoint under which it was.
         copies: of its own log, and of those that took over from it.
         root: what is trusted.
 
@@ -129,17 +110,17 @@ def check(logged: Logged, copies: Sequence[LogCopy], root: TrustedRoot) -> Check
         CertificateError: ``log-copy-invalid``, ``consistency-invalid``, ``certificate-revoked``, ``key-compromised``,
             or as `find_notices` does.
     """
-    own = next((copy for copy in copies if copy.checkpoint.origin == logged.checkpoint.origin), None)
+    own = next((copy for copy in copies if copy.checkpoint.origin == logged.origin), None)
     if own is None:
-        _refuse_copy(f"None is of {logged.checkpoint.origin}, which has the certificate.")
-    if own.checkpoint.size < logged.checkpoint.size:
-        _refuse_copy(f"It has {own.checkpoint.size} entries, and the certificate is under {logged.checkpoint.size}.")
+        _refuse_copy(f"None is of {logged.origin}, which has the certificate.")
+    if own.checkpoint.size < proven.size:
+        _refuse_copy(f"It has {own.checkpoint.size} entries, and the certificate is under {proven.size}.")
     verify_consistency(
-        logged.checkpoint.size,
+        proven.size,
         own.checkpoint.size,
-        logged.checkpoint.root,
+        proven.root,
         own.checkpoint.root,
-        own.reader.consistency_proof(logged.checkpoint.size, own.checkpoint.size),
+        own.reader.consistency_proof(proven.size, own.checkpoint.size),
     )
     found = [notice for copy in copies for notice in find_notices(copy, root)]
     check_notices(logged, found)
@@ -154,7 +135,7 @@ def check(logged: Logged, copies: Sequence[LogCopy], root: TrustedRoot) -> Check
     return own.checkpoint
 
 
-def check_notices(logged: Entry, found: Iterable[Found]) -> None:
+def check_notices(logged: Logged, found: Iterable[Found]) -> None:
     """Whether notices speak against a certificate, for whoever has a log and an index of its notices.
 
     Raises:
@@ -165,7 +146,7 @@ def check_notices(logged: Entry, found: Iterable[Found]) -> None:
         _check_compromise(logged, notice)
 
 
-def _check_revocation(logged: Entry, found: Found) -> None:
+def _check_revocation(logged: Logged, found: Found) -> None:
     notice = found.predicate.notice
     if isinstance(notice, CertificateRevoked) and notice.leaf_hash == logged.leaf_hash:
         instead = f"; its successor is the entry with leaf hash {notice.superseded_by}" if notice.superseded_by else ""
@@ -176,7 +157,7 @@ def _check_revocation(logged: Entry, found: Found) -> None:
         )
 
 
-def _check_compromise(logged: Entry, found: Found) -> None:
+def _check_compromise(logged: Logged, found: Found) -> None:
     """A signature that was made before a compromise has a time stamp that says so, and stands before it in the log."""
     notice = found.predicate.notice
     if not isinstance(notice, KeyCompromised) or notice.key != logged.key_id:

@@ -129,13 +129,13 @@ def verify(
     checkpoint, log = _step(5, lambda: _check_log(parsed, signer, root, signed_at))
     witnesses = _step(5, lambda: _check_witnesses(parsed, quorum)) if quorum else None
     logged = Logged(
-        checkpoint,
+        checkpoint.origin,
         parsed.entry.log_index,
         leaf_hash(parsed.entry.canonicalized_body).hex(),
         signer.key.key_id,
         stamp.at if stamp else None,
     )
-    latest = _step(6, lambda: _check_standing(logged, logs, root)) if logs else None
+    latest = _step(6, lambda: _check_standing(logged, checkpoint, logs, root)) if logs else None
     statement = _step(7, lambda: _check_statement(parsed, signer, signed_at))
     checked = _step(8, lambda: _check_artifacts(statement, artifacts or {}))
     checked += _step(8, lambda: _check_openings(statement, openings or {}))
@@ -143,7 +143,7 @@ def verify(
         checked += _step(8, lambda: _check_noise_commitment(statement, checkpoint, noise_commitment, trusted_root, at))
     return Verified(
         statement=statement,
-        steps=_report(logged, stamp, witnesses, latest, checked),
+        steps=_report(logged, checkpoint, stamp=stamp, witnesses=witnesses, latest=latest, checked=checked),
         origin=checkpoint.origin,
         leaf_index=logged.leaf_index,
         leaf_hash=logged.leaf_hash,
@@ -220,9 +220,9 @@ def _check_witnesses(bundle: Bundle, policy: Policy) -> tuple[NoteKey, ...]:
     return witnesses
 
 
-def _check_standing(logged: Logged, logs: Sequence[Fetch], root: TrustedRoot) -> Checkpoint:
+def _check_standing(logged: Logged, proven: Checkpoint, logs: Sequence[Fetch], root: TrustedRoot) -> Checkpoint:
     """Step 6: nothing in the copies speaks against the certificate."""
-    return standing.check(logged, [standing.open_copy(fetch, root) for fetch in logs], root)
+    return standing.check(logged, proven, [standing.open_copy(fetch, root) for fetch in logs], root)
 
 
 def _check_statement(bundle: Bundle, signer: TrustedSigner, at: datetime) -> Statement:
@@ -307,12 +307,13 @@ def _check_noise_commitment(
 
 def _report(
     logged: Logged,
+    proven: Checkpoint,
+    *,
     stamp: _Stamp | None,
     witnesses: Sequence[NoteKey] | None,
     latest: Checkpoint | None,
     checked: list[str],
 ) -> tuple[Step, ...]:
-    log = logged.checkpoint
     when = f"when it signed, {stamp.at:%Y-%m-%d %H:%M:%S} UTC" if stamp else "at the time of verification"
     return (
         Step(1, "passed", "Certificate and trusted root are well-formed."),
@@ -324,12 +325,12 @@ def _report(
         Step(
             5,
             "passed",
-            f"It is entry {logged.leaf_index} of {log.size} in {log.origin}, under the log's signature. "
+            f"It is entry {logged.leaf_index} of {proven.size} in {proven.origin}, under the log's signature. "
             + ("No witness policy was given." if witnesses is None else _cosigned_by(witnesses)),
         ),
         Step(6, "passed", f"None of the {latest.size} entries of the log's copy speaks against it or its key.")
         if latest
-        else Step(6, "not present", f"No log entries after the first {log.size} were given."),
+        else Step(6, "not present", f"No log entries after the first {proven.size} were given."),
         Step(7, "passed", "All rules hold, and every number that follows from others in it was recomputed."),
         Step(8, "passed", f"Checked: {'; '.join(checked)}.")
         if checked

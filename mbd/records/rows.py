@@ -40,7 +40,7 @@ UNION ALL
 SELECT level, idx, hash FROM unnest(%b::int[], %b::bigint[]) AS place (level, idx) JOIN node USING (level, idx)
 UNION ALL
 SELECT 0, idx, hash FROM leaf WHERE idx = ANY (%b::bigint[])
-"""  # noqa: S608 our own text
+"""  # noqa: S608 it is made of constants alone
 
 
 Leaf = tuple[int, bytes, bytes]
@@ -106,7 +106,7 @@ def _insert(connection: Connection, table: str, rows: Sequence[tuple[object, ...
 @lru_cache
 def _sqlite_read(nodes: int, leaves: int) -> str:
     """The head as level -1, and nodes by `(level, idx)` and leaves by `idx`, each through its primary key."""
-    parts = [f"SELECT -1, size, root FROM ({_HEAD}) AS now"]  # noqa: S608 our own text
+    parts = [f"SELECT -1, size, root FROM ({_HEAD}) AS now"]  # noqa: S608 it is made of constants alone
     start = ""
     if nodes:
         # Not `(level, idx) IN (...)`, for which SQLite scans the whole table; CROSS JOIN keeps it to this order.
@@ -116,5 +116,5 @@ def _sqlite_read(nodes: int, leaves: int) -> str:
             " WHERE node.level = place.level AND node.idx = place.idx"
         )
     if leaves:
-        parts.append(f"SELECT 0, idx, hash FROM leaf WHERE idx IN ({', '.join('?' * leaves)})")  # noqa: S608 marks alone
+        parts.append(f"SELECT 0, idx, hash FROM leaf WHERE idx IN ({', '.join('?' * leaves)})")  # noqa: S608 only marks are added
     return start + " UNION ALL ".join(parts)

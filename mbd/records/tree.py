@@ -28,8 +28,8 @@ EMPTY_ROOT = hashlib.sha256(b"").digest()
 LOWEST = 3
 """The level of the smallest subtrees that are stored, of 8 leaves each.
 
-Smaller ones are folded from the leaves: a proof reads a few leaves more, which stand side by side, and an append writes
-a quarter of the rows.
+Smaller ones are folded from the leaves: a proof reads a few leaves more, which stand side by side, and appends write a
+subtree for every fourth leaf, instead of for every leaf.
 """
 
 

@@ -12,7 +12,7 @@ from certs import notice as wire
 from certs import standing
 from certs.checkpoint import parse
 from certs.errors import CertificateError, VerificationError
-from certs.standing import Found
+from certs.standing import Found, Logged
 from certs.verification import Verified, verify
 from mbd.records import ledger, notices
 
@@ -32,17 +32,18 @@ def verify_in_log(connection: Connection, bundle: bytes, trusted_root: bytes, *,
         VerificationError: the first step that failed; what the log says later is step 6.
     """
     verified = verify(bundle, trusted_root, at=at)
+    logged = Logged(verified.origin, verified.leaf_index, verified.leaf_hash, verified.key_id, verified.signed_at)
     try:
-        standing.check_notices(verified, _notices_about(connection, verified))
+        standing.check_notices(logged, _notices_about(connection, logged))
     except CertificateError as error:
         raise VerificationError(_LOG_STEP, error.code, error.message, remedy=error.remedy) from error
     return verified
 
 
-def _notices_about(connection: Connection, verified: Verified) -> Iterator[Found]:
+def _notices_about(connection: Connection, logged: Logged) -> Iterator[Found]:
     """Of the certificate and of the key that signed it. They were verified when they were logged."""
     signed = ledger.latest_checkpoint(connection)
-    origin = parse(signed.note).origin if signed else verified.origin
-    for digest in (verified.leaf_hash, verified.key_id):
+    origin = parse(signed.note).origin if signed else logged.origin
+    for digest in (logged.leaf_hash, logged.key_id):
         for notice in notices.about(connection, digest):
             yield Found(origin, notice.leaf_index, wire.read(ledger.leaf(connection, notice.leaf_index))[0])

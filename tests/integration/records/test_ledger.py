@@ -150,7 +150,7 @@ def test_proofs_look_rows_up_and_scan_no_table(sqlite_url: str) -> None:
     append(engine, bodies(100))
     statements: list[str] = []
     with begin_snapshot(engine) as connection:
-        connection.connection.driver_connection.set_trace_callback(statements.append)  # type: ignore[union-attr]
+        connection.connection.driver_connection.set_trace_callback(statements.append)  # type: ignore[union-attr]  # None only of a closed one
         ledger.inclusion_proof(connection, 37, 100)
         ledger.consistency_proof(connection, 37, 100)
         assert len(statements) == 2  # each looks once, at the head, at leaves and at nodes
