@@ -128,7 +128,8 @@ def act(
         TransitionError: the action is not possible there, or not theirs, or lacks its reason.
     """
     current = get(connection, revocation_id)
-    if by.role is Role.WORKER and current.state in set(lifecycle.RULES[action].leads.values()):
+    rule = lifecycle.RULES[action]
+    if by.role is Role.WORKER and by.role in rule.roles and current.state in rule.leads.values():
         return current
     state = lifecycle.after(current.state, action, by.role, reason=reason)
     changes: dict[str, object] = {}

@@ -85,6 +85,14 @@ def test_a_workers_step_said_again_changes_nothing(engine: Engine, filed: Revoca
     assert actions.count(Action.START) == actions.count(Action.FAIL) == 1
 
 
+def test_a_worker_does_not_say_an_officers_word_again(engine: Engine, filed: Revocation) -> None:
+    take(engine, [Action.VERIFY_IDENTITY, Action.APPROVE], filed.requested_at)
+    with begin_locked(engine) as connection:
+        for action in (Action.APPROVE, Action.EXTEND):
+            with pytest.raises(TransitionError):
+                requests.act(connection, "r1", action, by=WORKER, at=filed.requested_at, reason="why")
+
+
 def test_an_officers_decision_said_again_is_refused(engine: Engine, filed: Revocation) -> None:
     take(engine, [Action.VERIFY_IDENTITY, Action.APPROVE], filed.requested_at)
     with pytest.raises(TransitionError, match=r"'approve' is not possible.*approved.*now: cancel"):
