@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, upd
 from mbd.errors import RecordsError, TransitionError
 from mbd.records import lifecycle, tables
 from mbd.records.lifecycle import WITH_THE_WORKER, Action, Role, State
-from mbd.records.suppression import Channel
+from mbd.records.suppression import EVERYONE, Channel
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,13 @@ class Revocation:
     changed_at: datetime | None = None
     extended: bool = False
 
+    @property
+    def subject_key(self) -> str | None:
+        """Of the person whom all of it is about; None where it is about several, or everyone."""
+        people = {channel.subject_key for channel in self.scope}
+        (one,) = people if len(people) == 1 else (EVERYONE,)
+        return None if one == EVERYONE else one
+
 
 @dataclass(frozen=True)
 class Event:
@@ -81,6 +88,8 @@ def file(connection: Connection, revocation: Revocation, *, by: Actor) -> Revoca
             state=filed.state.value,
             changed_at=filed.changed_at,
             extended=filed.extended,
+            filed_by=by.id,
+            subject_key=filed.subject_key,
         )
     )
     _write(connection, filed.id, 0, Event(Action.FILE, filed.state, by, filed.requested_at, None))

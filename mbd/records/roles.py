@@ -7,9 +7,10 @@ from mbd.records import tables
 
 
 def grant_application_role(connection: Connection, role: str) -> None:
-    """Let a role run the service without being able to rewrite the ledger or delete a row; run it as the owner.
+    """Let a role run the service without being able to rewrite the ledger or delete a record; run it as the owner.
 
-    The ledger's tables: SELECT and INSERT. The others: UPDATE too. The schema's version: SELECT.
+    What is append-only: SELECT and INSERT. The others: UPDATE too. What is of passing interest: DELETE too. The schema's
+    version: SELECT.
 
     Raises:
         RecordsError: the database is not PostgreSQL.
@@ -19,5 +20,6 @@ def grant_application_role(connection: Connection, role: str) -> None:
     quote = connection.dialect.identifier_preparer.quote_identifier
     for table in tables.metadata.sorted_tables:
         rights = "SELECT, INSERT" if table in tables.APPEND_ONLY else "SELECT, INSERT, UPDATE"
+        rights += ", DELETE" if table in tables.PASSING else ""
         connection.execute(text(f"GRANT {rights} ON {quote(table.name)} TO {quote(role)}"))
     connection.execute(text(f"GRANT SELECT ON alembic_version TO {quote(role)}"))

@@ -72,10 +72,15 @@ def _create_requests() -> None:
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("changed_at", _TIME, nullable=False),
         sa.Column("extended", sa.Boolean(), nullable=False),
+        sa.Column("filed_by", sa.Text(), nullable=False),
+        sa.Column("subject_key", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_revocation")),
         sa.UniqueConstraint("digest", name=op.f("uq_revocation_digest")),
     )
     op.create_index("ix_revocation_state", "revocation", ["state", "due"])
+    op.create_index("ix_revocation_requested_at", "revocation", ["requested_at", "id"])
+    op.create_index("ix_revocation_filed_by", "revocation", ["filed_by", "requested_at", "id"])
+    op.create_index("ix_revocation_subject_key", "revocation", ["subject_key", "requested_at", "id"])
     op.create_table(
         "suppression",
         sa.Column("subject_key", sa.Text(), nullable=False),
@@ -103,7 +108,7 @@ def _create_models() -> None:
         sa.Column("cohort", sa.Text(), nullable=False),
         sa.Column("created_at", _TIME, nullable=False),
         sa.CheckConstraint("version >= 1 AND parent_version < version", name=op.f("ck_model_version_version")),
-        sa.CheckConstraint("state IN ('live', 'retired')", name=op.f("ck_model_version_state")),
+        sa.CheckConstraint("state IN ('candidate', 'live', 'retired')", name=op.f("ck_model_version_state")),
         sa.ForeignKeyConstraint(["node"], ["lineage_node.id"], name=op.f("fk_model_version_node")),
         sa.ForeignKeyConstraint(
             ["line", "parent_version"],

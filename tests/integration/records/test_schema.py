@@ -75,6 +75,10 @@ def test_a_newer_database_is_neither_opened_nor_upgraded(engine: Engine, databas
 
 def test_nothing_is_downgraded(engine: Engine) -> None:
     for revision, target in (
+        ("0010", "0009"),
+        ("0009", "0008"),
+        ("0008", "0007"),
+        ("0007", "0006"),
         ("0006", "0005"),
         ("0005", "0004"),
         ("0004", "0003"),
@@ -96,8 +100,8 @@ OLD_ROWS = """
 INSERT INTO lineage_node VALUES ('model_version:l/1', 'model_version', 'd', 'n', '2026-01-01 00:00:00', '{}');
 INSERT INTO model_version
 VALUES ('l', 1, 'model_version:l/1', 'd', NULL, 'live', NULL, 'b', 's', 'c', '2026-01-01 00:00:00');
-INSERT INTO revocation (id, digest, regime, scope, requested_at, due, state, changed_at, extended)
-VALUES ('r', 'd', 'gdpr', '[]', '2026-01-01 00:00:00', '2026-02-01', 'completed', '2026-01-01 00:00:00', false)
+INSERT INTO revocation (id, digest, regime, scope, requested_at, due, state, changed_at, extended, filed_by)
+VALUES ('r', 'd', 'gdpr', '[]', '2026-01-01 00:00:00', '2026-02-01', 'completed', '2026-01-01 00:00:00', false, 'k')
 """
 
 
