@@ -8,7 +8,7 @@ NODE_PACKAGES := tests/conformance/node/package.json tests/conformance/node/pack
 # Two busy threads on two busy cores stall in OpenMP spinning.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: help demo test check format bench lock clean
+.PHONY: help demo test check serve format bench lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list what there is
@@ -40,6 +40,13 @@ check: $(STAMP)  ## format, lint, strict types, import contracts, documents agai
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m benchmarks.readme --check
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -q tests/architecture
+
+# The deployment of `mbd` without --home; where there is none yet, the demo's.
+serve: $(STAMP)  ## API, worker and predictor on one machine, until Ctrl-C
+	@home="$${MBD_HOME:-$${XDG_STATE_HOME:-$$HOME/.local/state}/mbd}"; \
+		test -d "$$home" || { echo "There is no deployment in $$home yet: making the demo's ..."; $(BIN)/mbd demo --home "$$home"; }
+	@trap 'kill $$(jobs -p) 2>/dev/null; wait' EXIT INT TERM; \
+		$(BIN)/mbd worker & $(BIN)/mbd predictor & $(BIN)/mbd serve & wait -n
 
 format: $(STAMP)  ## put the code into its one form
 	@$(BIN)/ruff format .

@@ -4,7 +4,6 @@ It reads requests within limits of size and time and writes a line of JSON for e
 """
 
 import asyncio
-import json
 import logging
 
 from fastapi import FastAPI, Request, Response
@@ -13,12 +12,13 @@ from starlette.requests import ClientDisconnect
 
 from certs.witness import MAX_BYTES, TEXT_TYPE, Answer, RefusalError, Submission
 from mbd.errors import MbdError
+from mbd.telemetry import logs
 from mbd.workflow.witness import Witness
 
 READ_SECONDS = 30
 """How long a client may take to send its request."""
 
-_log = logging.getLogger("mbd.witness")
+_log = logs.logger("mbd.witness")
 
 
 def create_witness(witness: Witness) -> FastAPI:
@@ -73,7 +73,7 @@ def _answer(witness: Witness, body: bytes) -> Answer:
         except RefusalError as refused:
             answer = refused.answer
         except MbdError as error:
-            _log.error(json.dumps({"event": "damaged", "message": str(error)}))
+            _log.error("damaged", error=error)
             answer = Answer(500, "The witness cannot cosign for this log.\n")
     _report(submission, answer, body)
     return answer
@@ -81,7 +81,7 @@ def _answer(witness: Witness, body: bytes) -> Answer:
 
 def _report(submission: Submission | None, answer: Answer, body: bytes) -> None:
     """One line. A signed checkpoint that does not extend what is remembered is kept whole: it may prove a fork."""
-    line: dict[str, object] = {"event": "add-checkpoint", "status": answer.status}
+    line: dict[str, object] = {"status": answer.status}
     if submission is not None:
         line |= {"origin": submission.checkpoint.origin, "old": submission.old, "size": submission.checkpoint.size}
         line["root"] = submission.checkpoint.root.hex()
@@ -89,4 +89,4 @@ def _report(submission: Submission | None, answer: Answer, body: bytes) -> None:
         line["answer"] = answer.body.strip()
     if answer.status == 422:
         line["request"] = body.decode()
-    _log.log(logging.WARNING if answer.status == 422 else logging.INFO, json.dumps(line))
+    _log.log(logging.WARNING if answer.status == 422 else logging.INFO, "add-checkpoint", **line)

@@ -41,8 +41,9 @@ from mbd.training import recipes
 from mbd.training.loop import train
 from mbd.training.recipe import Recipe
 from mbd.workflow.evaluation import metrics_by_pattern
+from mbd.workflow.office import utc_now
 from mbd.workflow.revocation import revoke
-from mbd.workflow.system import open_system, utc_now
+from mbd.workflow.system import open_system
 from mbd.workflow.training import train_line
 
 FloatArray = NDArray[np.float64]

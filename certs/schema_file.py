@@ -4,12 +4,15 @@ import json
 from pathlib import Path
 
 from certs.absence_statement import MODALITY_ABSENCE, AbsenceStatement
+from certs.destruction_statement import VERSION_DESTRUCTION, DestructionStatement
 from certs.statement import MODALITY_DELETION, DeletionStatement
+from certs.wire import Wire
 
 FOLDER = Path(__file__).parent / "schema"
-SCHEMAS: dict[str, tuple[str, type[DeletionStatement] | type[AbsenceStatement]]] = {
+SCHEMAS: dict[str, tuple[str, type[Wire]]] = {
     "modality-deletion-v1.json": (MODALITY_DELETION, DeletionStatement),
     "modality-absence-v1.json": (MODALITY_ABSENCE, AbsenceStatement),
+    "version-destruction-v1.json": (VERSION_DESTRUCTION, DestructionStatement),
 }
 """Predicate type and model, by the name of the file."""
 

@@ -19,11 +19,19 @@ MbdError                         a message for the person who meets it, and the 
 │   └── UtilityError             noise left too little of the model; drawing it has been paid for
 ├── PrivacyError                 parameters for which no guarantee can be calibrated
 ├── TimeStampError               a time stamp authority that cannot be used
+├── FilingError                  a request to withdraw that cannot be taken as it is
+├── DecisionError                a decision that this request or this deployment's policy does not allow
+├── CallbackError                a URL that call-backs are not sent to
+├── IdentityError                no code can be sent, or the one that was given is not looked at
+├── NotifierError                a message that was not sent; it is tried again
+├── PredictionError              clips that a model line cannot answer for
+├── PredictorError               no predictor answers
 ├── AttackError                  an attack that has nothing to attack, or counts that have no interval
 ├── MonitorError                 another log, or a copy of ours, that cannot be followed
 │   ├── UnreachableLogError      it cannot be reached, or serves what its checkpoint does not commit to
 │   └── LogAlarmError            it has forked or gone back; the evidence is kept
 ├── WitnessError                 too few witnesses have cosigned the log
+├── ExportError                  a file or a server that the lineage cannot be sent to
 └── RecordsError                 the database
     ├── TransitionError          an action that a request cannot take, or not by them
     ├── LedgerError              the log would fork, skip, rewrite or go back
@@ -145,6 +153,26 @@ class TimeStampError(MbdError):
     """A time stamp authority that cannot be reached, refuses, or answers with what does not verify."""
 
 
+class FilingError(MbdError):
+    """A request to withdraw that cannot be taken as it is; nothing was filed."""
+
+
+class DecisionError(MbdError):
+    """A decision that this request or this deployment's policy does not allow; nothing was changed."""
+
+
+class CallbackError(MbdError):
+    """A URL that call-backs are not sent to, by its form or by where it leads."""
+
+
+class PredictionError(MbdError):
+    """Clips that a model line cannot answer for, or no such line. It repeats nothing of the clips."""
+
+
+class PredictorError(MbdError):
+    """No predictor is there, or it cannot answer now; the same can be asked again."""
+
+
 class AttackError(MbdError):
     """An attack that has nothing to attack, or counts that have no interval."""
 
@@ -173,6 +201,18 @@ class LogAlarmError(MonitorError):
 
 class WitnessError(MbdError):
     """Too few witnesses have cosigned the log; what was logged stays, and what needs them waits."""
+
+
+class IdentityError(MbdError):
+    """No code can be sent for a request, or what was given as one is not looked at any more."""
+
+
+class NotifierError(MbdError):
+    """A message to a person that was not sent. It is tried again, so nothing is lost by it."""
+
+
+class ExportError(MbdError):
+    """A file or a server that the lineage cannot be sent to; sending it again later is harmless."""
 
 
 class RecordsError(MbdError):

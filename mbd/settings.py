@@ -3,6 +3,7 @@
 import os
 from datetime import date
 from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Literal, Self
 
@@ -14,6 +15,15 @@ ORIGIN = r"^[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~-]+)*$"
 
 KEY_URI = r"^(hsm:[0-9]+\?label=[^&]+|awskms:.+|gcpkms:.+|azurekms://[^/.]+\.[^/]+/keys/[^/]+/[^/]+)$"
 """A private key in a PKCS#11 token or a cloud's key service."""
+
+DOMAIN = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
+"""A full host name, in lower case."""
+
+NOTIFIER = (
+    r"^(folder:/.+|(smtp|smtps|smtp\+starttls)://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
+    r"|python:[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*)$"
+)
+"""How people are told: a folder, a mail server without any password, or a plug-in's factory."""
 
 
 def token_library() -> str | None:
@@ -112,8 +122,75 @@ class Settings(BaseSettings):
     holidays: frozenset[date] | None = None
     """Days besides Saturdays and Sundays on which no deadline ends, where the regime counts working days."""
 
+    four_eyes: bool = False
+    """Who filed a request over the API does not approve it."""
+
+    oidc_issuer: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    """The OpenID Connect provider whose tokens the API takes. Default: none, and local API keys alone open it."""
+
+    oidc_audience: str | None = None
+    """Whom its tokens must be made for; needed where there is an issuer."""
+
+    oidc_jwks_url: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    """Where its keys are. Default: where its discovery document says."""
+
+    oidc_subject_claim: str = "sub"
+    """The claim that names a person as the cohorts do: a login as that person is a proof of identity."""
+
     attack: bool = False
     """Attack every deletion before it is certified, and search everything for the withdrawn values afterwards."""
+
+    callback_allow: frozenset[str] | None = None
+    """Hosts (``host`` or ``host:port``) that call-backs may reach by plain HTTP and at private addresses, and networks
+    to which https names may lead although they are private."""
+
+    callback_hosts: frozenset[str] | None = None
+    """If set, call-backs go only to these domains and to what is below them."""
+
+    opendsr_domain: str | None = Field(default=None, max_length=253, pattern=DOMAIN)
+    """The domain at which controllers reach this service by OpenDSR 2.0. Default: none, and it speaks no OpenDSR."""
+
+    opendsr_vouched: bool = False
+    """Whether a controller's word counts as proof of who asked it. Otherwise an officer attests it."""
+
+    notifier: str | None = Field(default=None, pattern=NOTIFIER)
+    """How people are told what became of their requests. Without it nobody is, and no codes are sent."""
+
+    smtp_user: str | None = None
+    """Whom to log in as at the mail server. Default: nobody."""
+
+    smtp_password: SecretStr | None = None
+    """The password of that user."""
+
+    smtp_password_file: Path | None = None
+    """A file with the same, readable by its owner alone; one newline at its end does not count."""
+
+    mail_from: str | None = None
+    """Whom mail is from: one address, perhaps with a name."""
+
+    public_url: str | None = Field(default=None, pattern=r"^https?://[^\s?#]+$")
+    """Where people reach this service; messages then say where a certificate is."""
+
+    code_minutes: int = Field(default=30, ge=1, le=1440)
+    """For how long a verification code is valid, counted from when it was asked for."""
+
+    worker_silence: int = Field(default=60, ge=2)
+    """On PostgreSQL: after so many seconds without a sign of life a worker's jobs are taken over by another one."""
+
+    predictor_socket: Path | None = None
+    """The Unix socket between the API and `mbd predictor`. Default: in the state folder."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """From which level on log lines are written."""
+
+    rate_per_minute: int = Field(default=600, ge=0)
+    """Requests that the API answers to one client in a minute; 0 is no limit."""
+
+    trusted_proxies: frozenset[IPv4Network | IPv6Network] | None = None
+    """Proxies whose word on a client's address counts."""
+
+    traces_endpoint: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    """Where traces are sent (OTLP over HTTP). Default: nowhere, and none are made."""
 
     @model_validator(mode="after")
     def _no_unknown_variables(self) -> Self:
@@ -128,9 +205,16 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _one_source_of_each_secret(self) -> Self:
         """Of two passphrases nobody knows which one counts."""
-        for name in ("key_passphrase", "token_pin"):
+        for name in ("key_passphrase", "token_pin", "smtp_password"):
             if getattr(self, name) is not None and getattr(self, f"{name}_file") is not None:
                 raise ValueError(f"MBD_{name.upper()} and MBD_{name.upper()}_FILE are both set")
+        return self
+
+    @model_validator(mode="after")
+    def _tokens_are_for_us(self) -> Self:
+        """A token that was made for another service must not open this one."""
+        if self.oidc_issuer is not None and self.oidc_audience is None:
+            raise ValueError("MBD_OIDC_ISSUER is set, and MBD_OIDC_AUDIENCE is not")
         return self
 
     @cached_property

@@ -60,17 +60,17 @@ async def _body(request: Request) -> bytes:
 @router.post(
     "/verify",
     openapi_extra=_BUNDLE_BODY,
-    responses=problems.documented(Kind.TOO_LARGE, Kind.NOT_READY),
+    responses=problems.documented(Kind.TOO_LARGE, Kind.TOO_SLOW, Kind.NOT_READY),
     summary="Verify a certificate",
 )
-def verify(deployment: Here, reading: Reading, bundle: Annotated[bytes, Depends(_body)]) -> Verification:
+def verify(office: Here, reading: Reading, bundle: Annotated[bytes, Depends(_body)]) -> Verification:
     """Every step of an offline verification under this deployment's trusted root, and what its log says later.
 
     A convenience: who does not want to trust this service verifies offline, with tools of others. That a certificate is
     not valid is an answer, with status 200.
     """
     try:
-        found = verify_in_log(reading, bundle, deployment.trusted_root(), at=deployment.clock())
+        found = verify_in_log(reading, bundle, office.trusted_root_path.read_bytes(), at=office.clock())
     except VerificationError as error:
         return Verification(
             valid=False, verdict=error.message, step=error.step, code=error.code.value, remedy=error.remedy

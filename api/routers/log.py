@@ -22,9 +22,9 @@ router = APIRouter(tags=["log"])
     responses=problems.documented(Kind.NOT_FOUND) | files.documented(files.TEXT),
     summary="The log's last signed checkpoint",
 )
-def checkpoint(deployment: Here) -> Response:
+def checkpoint(office: Here) -> Response:
     """A signed note, with what witnesses said of it."""
-    return _file(deployment, CHECKPOINT, files.TEXT, files.FOR_NOW)
+    return _file(office, CHECKPOINT, files.TEXT, files.FOR_NOW)
 
 
 @router.get(
@@ -33,13 +33,13 @@ def checkpoint(deployment: Here) -> Response:
     responses=problems.documented(Kind.NOT_FOUND, Kind.INVALID_REQUEST) | files.documented(files.BYTES),
     summary="A tile or a bundle of entries",
 )
-def tile(deployment: Here, path: str) -> Response:
+def tile(office: Here, path: str) -> Response:
     """A full file never changes; a partial one goes when the full one has come."""
     try:
         found = parse_path(f"tile/{path}")
     except CertificateError:
         raise ProblemError(Kind.NOT_FOUND, "That is not the name of a tile or of a bundle of entries.") from None
-    return _file(deployment, found.path, files.BYTES, files.FOR_EVER if found.width == TILE_WIDTH else files.FOR_NOW)
+    return _file(office, found.path, files.BYTES, files.FOR_EVER if found.width == TILE_WIDTH else files.FOR_NOW)
 
 
 @router.get(
@@ -48,17 +48,17 @@ def tile(deployment: Here, path: str) -> Response:
     responses=problems.documented(Kind.NOT_FOUND) | files.documented(files.JSON),
     summary="What verifiers trust",
 )
-def trusted_root(deployment: Here) -> Response:
+def trusted_root(office: Here) -> Response:
     """Sigstore's trusted root format. Take it over a way that you trust, and compare it with a copy from elsewhere."""
     try:
-        data = deployment.trusted_root()
+        data = office.trusted_root_path.read_bytes()
     except FileNotFoundError:
         raise ProblemError(Kind.NOT_FOUND, "Nothing is published yet.") from None
     return files.respond(data, files.JSON)
 
 
-def _file(deployment: Here, path: str, media_type: str, cache: str) -> Response:
-    data = FolderSource(log_folder(deployment.home)).fetch(path)
+def _file(office: Here, path: str, media_type: str, cache: str) -> Response:
+    data = FolderSource(log_folder(office.home)).fetch(path)
     if data is None:
         raise ProblemError(Kind.NOT_FOUND, "The log has no such file, or not yet.")
     return files.respond(data, media_type, cache=cache)

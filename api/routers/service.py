@@ -18,12 +18,12 @@ def healthz() -> dict[str, str]:
 
 
 @router.get("/readyz", summary="Whether it can answer", responses=documented(Kind.NOT_READY))
-def readyz(deployment: Here) -> dict[str, str | int]:
+def readyz(office: Here) -> dict[str, str | int]:
     """Ready when the database answers, the log has a head and the trusted root can be read."""
     try:
-        with begin_snapshot(deployment.engine) as connection:
+        with begin_snapshot(office.engine) as connection:
             size = ledger.head(connection).size
-        deployment.trusted_root()
+        office.trusted_root_path.read_bytes()
     except (RecordsError, OSError) as error:
         raise ProblemError(Kind.NOT_READY, Kind.NOT_READY.value.meaning) from error
     return {"status": "ready", "log_size": size}

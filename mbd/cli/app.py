@@ -7,6 +7,7 @@ import typer
 
 from mbd import __version__
 from mbd.cli import (
+    api_keys,
     attack,
     certificate,
     data,
@@ -18,11 +19,13 @@ from mbd.cli import (
     ledger,
     lineage,
     models,
+    predictor,
     requests,
     revoke,
     serving,
     towers,
     witness,
+    worker,
 )
 from mbd.cli.output import print_error
 
@@ -62,11 +65,14 @@ certificate.app.command("opening")(erasure.opening)
 app.add_typer(certificate.app, name="certificate")
 app.command("forget")(erasure.forget)
 app.add_typer(ledger.app, name="ledger")
-app.command("lineage")(lineage.lineage)
+app.add_typer(lineage.app, name="lineage")
 app.add_typer(keys.app, name="keys")
+app.add_typer(api_keys.app, name="api-keys")
 app.add_typer(database.app, name="db")
 app.add_typer(witness.app, name="witness")
 app.command("serve")(serving.serve)
+app.command("worker")(worker.worker)
+app.command("predictor")(predictor.predictor)
 
 
 def main() -> None:

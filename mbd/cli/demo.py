@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mbd.cohort.cohort import Cohort
     from mbd.deletion.comparator import Refit
     from mbd.lattice.model import LatticeModel
-    from mbd.workflow.revocation import LineResult
+    from mbd.workflow.steps import LineResult
     from mbd.workflow.system import System
 
 LINE = "demo"

@@ -161,8 +161,8 @@ def show(home: Home = None, as_json: Json = False) -> None:
 
 def _show(out: Output, settings: Settings) -> None:
     from mbd.workflow.keyring import open_keyring
+    from mbd.workflow.office import utc_now
     from mbd.workflow.signers import external_signer, key_passphrase
-    from mbd.workflow.system import utc_now
 
     passphrase = key_passphrase(settings)
     keyring = open_keyring(settings.state, passphrase=passphrase, now=utc_now(), external=external_signer(settings))

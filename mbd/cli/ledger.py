@@ -38,7 +38,8 @@ def fsck(home: Home = None, as_json: Json = False) -> None:
         from mbd.records import fsck as check
         from mbd.records.database import begin_snapshot
         from mbd.workflow.cosigning import verify_note
-        from mbd.workflow.system import open_system, refuse_rollback
+        from mbd.workflow.office import refuse_rollback
+        from mbd.workflow.system import open_system
 
         with (
             open_system(settings_for(home), create=False, inspect=True) as system,

@@ -4,12 +4,22 @@ from typing import Annotated, Any
 
 import typer
 
+from mbd.cli import exporting, versions
 from mbd.cli.options import Home, Json, UsageError
 from mbd.cli.output import Output, command, settings_for
 from mbd.cohort.modality import Modality
 
+app = typer.Typer(help="Model lines: which models saw whom, what is in service, what was destroyed; exports.")
+app.command("steps")(versions.steps)
+app.command("promote")(versions.promote)
+app.command("retire")(versions.retire)
+app.command("destroyed")(versions.destroyed)
+app.command("export")(exporting.export)
 
+
+@app.callback(invoke_without_command=True)
 def lineage(
+    context: typer.Context,
     subject: Annotated[
         str | None, typer.Option(metavar="NAME", help="Which models saw this person's channels?")
     ] = None,
@@ -23,8 +33,12 @@ def lineage(
 
     Without --subject: every version of every line, the certificate of the deletion that made it, and certificates of
     absence about it. With --subject: which versions saw that person's channels, which version ended it, and where the
-    person was certified absent.
+    person was certified absent. A command of this group has its own options, which come after its name.
     """
+    if context.invoked_subcommand is not None:
+        if subject or modality or home or as_json:
+            raise UsageError(f"give options after the command: mbd lineage {context.invoked_subcommand} ...")
+        return
     if modality is not None and subject is None:
         raise UsageError("--modality goes with --subject")
     with command(as_json) as out:
@@ -47,7 +61,7 @@ def exposures(system: Any, subject: str, modalities: list[Modality]) -> list[dic
     from mbd.records.exposure import models_exposed_to
     from mbd.records.suppression import Channel
 
-    key = system.keyring.subject_key(subject)
+    key = system.identities.subject_key(subject)
     with begin_snapshot(system.engine) as connection:
         return [
             {
@@ -91,7 +105,7 @@ def _absences(system: Any, subject: str, modalities: list[Modality]) -> list[dic
     from mbd.records.database import begin_snapshot
     from mbd.records.suppression import Channel
 
-    key = system.keyring.subject_key(subject)
+    key = system.identities.subject_key(subject)
     with begin_snapshot(system.engine) as connection:
         found = {
             certificate
@@ -130,8 +144,8 @@ def _lines(out: Output, system: Any) -> None:
                 "absences": issued.get((version.line, version.version, CertificateKind.ABSENCE), []),
                 "digest": version.digest,
             }
-            for live in models.live_versions(connection)
-            for version in models.versions(connection, live.line)
+            for line in models.lines(connection)
+            for version in models.versions(connection, line)
         ]
         leftover = live_descendants_of_revoked(connection)
     out.result = {"versions": versions, "live_with_revoked_channels": len(leftover)}

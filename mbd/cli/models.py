@@ -38,6 +38,9 @@ def train(
     recipe: RecipeOption = "synthetic",
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of everything random in training.")] = 0,
     drop_suppressed: DropSuppressed = False,
+    candidate: Annotated[
+        bool, typer.Option("--candidate", help="Leave it out of service until `mbd lineage promote`.")
+    ] = False,
     processes: Annotated[
         int, typer.Option(metavar="N", min=1, help="So many processes share each batch of the backbone's training.")
     ] = 1,
@@ -68,6 +71,7 @@ def train(
                     line=line,
                     seed=seed,
                     drop_channels=drop_suppressed,
+                    candidate=candidate,
                     processes=processes,
                     device=device,
                     on_progress=stages.update,
@@ -77,12 +81,15 @@ def train(
         out.result = {
             "line": line,
             "version": trained.version.version,
+            "state": trained.version.state.value,
             "model": trained.saved.digest,
             "transcript": trained.made.transcript_digest,
             "statistics": trained.model.commitment,
             "metrics": metrics,
         }
         out.say(f"Model line '{line}', version 1: {trained.model.statistics.rows} rows in the statistics.")
+        if candidate:
+            out.command("It is a candidate. Put it into service", "mbd", "lineage", "promote", line, "1")
         show_metrics(out, "Test rows, by what is available", metrics)
 
 

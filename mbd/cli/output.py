@@ -39,9 +39,13 @@ _EXTRAS = {
     "sqlalchemy": "ledger",
     "alembic": "ledger",
     "psycopg": "postgres",
+    "dbos": "service",
     "fastapi": "service",
     "httpx": "service",
+    "prometheus_client": "service",
+    "structlog": "service",
     "uvicorn": "service",
+    "opentelemetry": "traces",
 }
 _NARROWEST = 20
 """Characters that a wrapping column keeps, if there is room at all."""

@@ -9,10 +9,11 @@ from mbd.cli.options import Home, Json
 from mbd.cli.output import Output, command, settings_for
 
 if TYPE_CHECKING:
+    from mbd.records.progress import Progress
     from mbd.records.requests import Event, Revocation
     from mbd.workflow.system import System
 
-app = typer.Typer(help="See how far requests have come; extend, cancel.", no_args_is_help=True)
+app = typer.Typer(help="See how far requests have come; extend, cancel, try again.", no_args_is_help=True)
 
 RequestId = Annotated[
     str, typer.Argument(metavar="REQUEST", help="A request's id, as `mbd requests list` prints it: rev-...")
@@ -58,16 +59,17 @@ def list_requests(
 
 @app.command()
 def show(request: RequestId, home: Home = None, as_json: Json = False) -> None:
-    """Show one request, and every step on its way: who took it, when and why."""
+    """Show one request, how far the work on it is, and every step on its way: who took it, when and why."""
     with command(as_json) as out:
-        from mbd.records import requests
+        from mbd.records import progress, requests
         from mbd.records.database import begin_snapshot
         from mbd.workflow.system import open_system
 
         with open_system(settings_for(home), create=False) as system:
             with begin_snapshot(system.engine) as connection:
                 found, steps = requests.get(connection, request), requests.events(connection, request)
-            _show(out, system, found, steps)
+                now = progress.get(connection, request)
+            _show(out, system, found, steps, now)
 
 
 @app.command()
@@ -89,7 +91,8 @@ def extend(
         from mbd.workflow.system import open_system
 
         with open_system(settings_for(home), create=False) as system:
-            found = decisions.extend(system, request, by=decisions.COMMAND_LINE, reason=reason)
+            with decisions.deciding(system) as connection:
+                found = decisions.extend(system, connection, request, by=decisions.COMMAND_LINE, reason=reason)
             out.result = _as_json(found, system.clock().date())
         out.say(f"The last day is now {found.due}. Tell the person before the first period ends.", lead="Extended.")
 
@@ -112,12 +115,59 @@ def cancel(
         from mbd.workflow.system import open_system
 
         with open_system(settings_for(home), create=False) as system:
-            found = decisions.cancel(system, request, by=decisions.FOR_THE_PERSON, reason=reason)
+            with decisions.deciding(system) as connection:
+                found = decisions.cancel(system, connection, request, by=decisions.FOR_THE_PERSON, reason=reason)
             out.result = _as_json(found, system.clock().date())
         out.say("Nothing was deleted for it, and its channels may be used again.", lead="Cancelled.")
 
 
-def _show(out: Output, system: "System", request: "Revocation", steps: "tuple[Event, ...]") -> None:
+@app.command()
+def retry(request: RequestId, home: Home = None, as_json: Json = False) -> None:
+    """Try a failed request again, from the step that failed.
+
+    Model lines that were done are not done again. Where a worker runs, it takes the request up; otherwise it is carried
+    out here and now.
+    """
+    with command(as_json) as out:
+        from mbd.cli.revoke import result_json, show_result
+        from mbd.records import requests
+        from mbd.records.database import begin_snapshot
+        from mbd.workflow import decisions, revocation
+        from mbd.workflow.system import open_system
+
+        with open_system(settings_for(home), create=False) as system:
+            if _a_worker_lives(system):
+                with decisions.deciding(system) as connection:
+                    decisions.retry(system, connection, request, by=decisions.COMMAND_LINE)
+                results = []
+                out.say("A worker takes it up; `mbd requests show` says how far it is.", lead="Approved again.")
+            else:
+                with out.stages() as stages:
+                    results = revocation.retry(
+                        system, request, on_step=lambda step: stages.update("revoking", None, step)
+                    )
+            with begin_snapshot(system.engine) as connection:
+                found = requests.get(connection, request)
+            out.result = _as_json(found, system.clock().date()) | {"results": [result_json(each) for each in results]}
+        for each in results:
+            show_result(out, each)
+
+
+def _a_worker_lives(system: "System") -> bool:
+    from datetime import timedelta
+
+    from mbd.records import workers
+    from mbd.records.database import begin_snapshot
+
+    with begin_snapshot(system.engine) as connection:
+        known = workers.known(connection)
+    since = system.clock() - timedelta(seconds=system.settings.worker_silence)
+    return any(worker.stopped_at is None and worker.seen_at >= since for worker in known)
+
+
+def _show(
+    out: Output, system: "System", request: "Revocation", steps: "tuple[Event, ...]", now: "Progress | None"
+) -> None:
     from mbd.records.lifecycle import ENDED
     from mbd.workflow.decisions import deadlines_of
 
@@ -135,14 +185,28 @@ def _show(out: Output, system: "System", request: "Revocation", steps: "tuple[Ev
             }
             for step in steps
         ],
+        "progress": _progress_json(now) if now else None,
     }
     out.say(f"{_channels(request)}, under {request.regime}: {request.state}.", lead=request.id)
+    if now:
+        guess = f", done by {now.estimated_end:%H:%M:%S} UTC at this pace" if now.estimated_end else ""
+        out.item(f"at work: {now.step}, {now.fraction:.0%} of the whole{guess}")
     if last.acknowledge:
         out.item(f"the person is told that it has come: by {last.acknowledge}")
     longer = f", with an extension {last.extended}" if last.extended and request.state not in ENDED else ""
     out.item(f"last day of the answer: {request.due}{' (extended)' if request.extended else longer}")
     rows = [(f"{step.at:%Y-%m-%d %H:%M:%S}", step.action.value, _actor(step), step.reason or "-") for step in steps]
     out.table("Steps (UTC)", ["when", "action", "by", "why"], rows)
+
+
+def _progress_json(now: "Progress") -> dict[str, Any]:
+    return {
+        "step": now.step,
+        "fraction": now.fraction,
+        "started_at": now.started_at.isoformat(),
+        "at": now.at.isoformat(),
+        "estimated_end": now.estimated_end.isoformat() if now.estimated_end else None,
+    }
 
 
 def _left(request: "Revocation", today: date) -> int | str:

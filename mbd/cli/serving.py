@@ -22,21 +22,20 @@ def serve(
     listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where; port 0 is any free one.")] = "127.0.0.1:8080",
     home: Home = None,
 ) -> None:
-    """Serve certificates, their verification and the log.
+    """Serve the API: requests, models, certificates, the log.
 
-    Over HTTP, until SIGTERM. It needs no key and no torch. All that it answers is public. Prints its address; TLS is
-    for a proxy before it. The description of its routes is at /openapi.json.
+    Over HTTP, until SIGTERM. It needs no torch and no key that signs certificates. Prints its address; TLS is for a
+    proxy before it. The description of its routes is at /openapi.json. Who may call what it does not answer to
+    everybody: `mbd api-keys create`. The work is done by `mbd worker`.
     """
     with command(as_json=False) as out:
-        import logging
-
         from api.app import create_app
+        from mbd.telemetry import logs
 
         settings = settings_for(home)
         if not settings.state.is_dir():
             raise SettingsError(f"There is no state folder {settings.state}.", remedy="begin with `mbd train`")
-        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-        logging.getLogger("alembic").setLevel(logging.WARNING)
+        logs.begin(sys.stderr, settings.log_level)
         serve_until_stopped(out, create_app(settings), listen)
 
 
@@ -50,10 +49,12 @@ def serve_until_stopped(out: Output, app: "FastAPI", place: str) -> None:
 
     config = uvicorn.Config(
         app,
+        http="h11",  # whatever else is installed: docs/operations.md has its limits
         log_config=None,
         access_log=False,
         log_level="warning",
         server_header=False,
+        proxy_headers=False,  # the application trusts whom the settings name, and uvicorn everybody on this machine
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
     server = uvicorn.Server(config)

@@ -74,10 +74,10 @@ def serve(
     line of JSON for each request. TLS is for a proxy before it.
     """
     with command(as_json=False) as out:
-        import logging
         import sys
 
         from api.witness import create_witness
+        from mbd.telemetry import logs
         from mbd.workflow.witness import open_witness
 
         witness = open_witness(home, passphrase=_passphrase(), logs=log or [])
@@ -85,7 +85,7 @@ def serve(
             raise SettingsError(
                 "The witness knows no log.", remedy=f"give --log VKEY, or write verifier keys into {home / 'logs'}"
             )
-        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        logs.begin(sys.stderr, settings_for(None).log_level)
         serve_until_stopped(out, create_witness(witness), listen)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mbd.cohort.modality import Modality, ModalitySet, in_order, subsets
+from mbd.derivation import closure
 from mbd.errors import CohortError, NothingToDeleteError, RowError, UnknownSubjectError
 
 EVERYONE = "*"
@@ -232,18 +233,14 @@ class Cohort:
         )
         return narrow.select([i for i in range(len(self)) if narrow.present(i)])
 
+    @property
+    def follows(self) -> dict[Modality, tuple[Modality, ...]]:
+        """Of each channel, those that it falls with: what it derives from, unless it is consented to by itself."""
+        return {m: channel.derived_from if channel.consent == "follows" else () for m, channel in self.channels.items()}
+
     def closure(self, pairs: Iterable[Pair]) -> frozenset[Pair]:
         """The pairs and every pair that falls with them: channels that ``follow`` what they derive from."""
-        fallen = set(pairs)
-        waiting = list(fallen)
-        while waiting:
-            subject, source = waiting.pop()
-            for modality, channel in self.channels.items():
-                pair = (subject, modality)
-                if channel.consent == "follows" and source in channel.derived_from and pair not in fallen:
-                    fallen.add(pair)
-                    waiting.append(pair)
-        return frozenset(fallen)
+        return closure(pairs, self.follows)
 
     def revoke(self, pairs: Iterable[Pair]) -> "Cohort":
         """D -> D' for a request: `without`, after checking that each pair names somebody and something.

@@ -3,7 +3,6 @@
 It knows nothing of where rows come from: every importer ends here.
 """
 
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -13,6 +12,7 @@ from mbd.cohort.cohort import EVERYONE, Cohort, Feature, Partition, Row, Split
 from mbd.cohort.modality import Modality
 from mbd.cohort.piecewise import PiecewiseCohort
 from mbd.errors import CohortError, RowError
+from mbd.naming import is_plain_name
 
 
 @dataclass
@@ -105,12 +105,6 @@ def _names(cohort: Cohort, seen: _Seen) -> None:
                 remedy="give every clip its own id, and no clip twice",
             )
         seen.clips[row.clip] = seen.rows + i
-
-
-def is_plain_name(name: str) -> bool:
-    """Whether a clip or a subject can be called so: one text for each name that can be seen."""
-    printable = bool(name) and name.isprintable() and name == name.strip()
-    return printable and unicodedata.is_normalized("NFC", name)
 
 
 def _labels(cohort: Cohort, seen: _Seen) -> None:

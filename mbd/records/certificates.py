@@ -4,6 +4,7 @@ It reads none of them. Writers pass a connection from `database.begin_locked`: a
 transaction, while its bundle needs a checkpoint, which is signed after that commit.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -159,6 +160,18 @@ def of_version(connection: Connection, line: str, version: int) -> tuple[Certifi
     at = tables.certificate.c
     made = (at.kind == CertificateKind.DELETION.value, at.superseded_by.is_(None))
     return _select(connection, at.model_line == line, at.version == version, *made)
+
+
+def of_revocations(connection: Connection, revocation_ids: Collection[str]) -> tuple[Certificate, ...]:
+    """The certificates of some revocations, in the log's order; none that is superseded."""
+    at = tables.certificate.c
+    return _select(connection, at.revocation_id.in_(revocation_ids), at.superseded_by.is_(None))
+
+
+def about_version(connection: Connection, line: str, version: int) -> tuple[Certificate, ...]:
+    """The certificates of both kinds about one version, in the log's order; none that is superseded."""
+    at = tables.certificate.c
+    return _select(connection, at.model_line == line, at.version == version, at.superseded_by.is_(None))
 
 
 def absences_of(connection: Connection, channel: Channel) -> tuple[Certificate, ...]:

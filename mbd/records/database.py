@@ -15,7 +15,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 
 from mbd.errors import RecordsError, SchemaVersionError
 
@@ -28,6 +28,7 @@ _LOCK = {
 }
 _SNAPSHOT = {"sqlite": "BEGIN", "postgresql": "BEGIN ISOLATION LEVEL REPEATABLE READ"}
 _BUSY_SECONDS = 30
+_IDLE_SECONDS = 300  # after which PostgreSQL takes the lock from a process that stands still in a transaction
 _UPGRADE = "run mbd db upgrade"
 
 
@@ -106,6 +107,12 @@ def begin_nothing(engine: Engine) -> Iterator[Connection]:
 def is_locked(connection: Connection) -> bool:
     """Whether the connection comes from `begin_locked`."""
     return bool(connection.get_execution_options().get(_LOCKED, False))
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Whether the database gave out (away, locked, full), so that the same can be asked again when it is back."""
+    cause = error.__cause__ if isinstance(error, RecordsError) else error
+    return isinstance(cause, OperationalError | InterfaceError | sqlite3.OperationalError)
 
 
 @contextmanager
@@ -191,7 +198,10 @@ def _engine(location: URL) -> Engine:
     # hide_parameters: an SQL error would otherwise print subject keys and commitment keys.
     if location.get_backend_name() == "postgresql":
         # AUTOCOMMIT: the driver would send a BEGIN of its own, which is a journey to the server more.
-        return create_engine(location, isolation_level="AUTOCOMMIT", hide_parameters=True)
+        options = f"-c idle_in_transaction_session_timeout={_IDLE_SECONDS}s"
+        return create_engine(
+            location, isolation_level="AUTOCOMMIT", hide_parameters=True, connect_args={"options": options}
+        )
     engine = create_engine(location, connect_args={"timeout": _BUSY_SECONDS}, hide_parameters=True)
     event.listen(engine, "connect", _prepare_sqlite)
     return engine

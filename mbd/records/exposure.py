@@ -20,7 +20,7 @@ from mbd.records.suppression import EVERYONE, Channel
 
 @dataclass(frozen=True)
 class Ending:
-    """The first later version of a line that owes a channel nothing, and the certificate that says so, if any."""
+    """The first later version of a line that went live and owes a channel nothing, and the certificate, if any."""
 
     version: int
     certificate_id: str | None
@@ -29,7 +29,7 @@ class Ending:
 
 @dataclass(frozen=True)
 class ExposedVersion:
-    """A model version that was computed from a channel; `ended_by` is None while its line still contains it."""
+    """A model version that was computed from a channel; `ended_by` is None while no successor went live without it."""
 
     line: str
     version: int
@@ -40,7 +40,7 @@ class ExposedVersion:
 
 @dataclass(frozen=True)
 class LiveExposure:
-    """A live model version that still contains a channel which was revoked."""
+    """A live model version, or a candidate, that still contains a channel which was revoked."""
 
     line: str
     version: int
@@ -66,7 +66,7 @@ def record_exposure(connection: Connection, cohort: str, rows: Mapping[Channel, 
 
 
 def models_exposed_to(connection: Connection, channel: Channel) -> tuple[ExposedVersion, ...]:
-    """Every model version that saw this channel (of `EVERYONE`: anybody's), live or retired, by line and version."""
+    """Every model version that saw this channel (of `EVERYONE`: anybody's), in any state, by line and version."""
     at = tables.exposure.c
     seed = select(at.subject_key, at.modality, at.cohort.label("node")).where(
         at.modality == channel.modality, at.rows > 0
@@ -75,11 +75,12 @@ def models_exposed_to(connection: Connection, channel: Channel) -> tuple[Exposed
         seed = seed.where(at.subject_key == channel.subject_key)
     exposed = _exposed(seed)
     saw = tables.model_version.c.node.in_(select(exposed.c.node))
-    version, certificate = tables.model_version, tables.certificate
-    request = tables.revocation
+    version, certificate, request = tables.model_version, tables.certificate, tables.revocation
+    edge = tables.lineage_edge.c
+    took_over = exists().where(edge.child == version.c.node, edge.role == Role.SUCCEEDS.value)
     query = (
         select(version, saw.label("saw"), certificate.c.id.label("certificate_id"), request.c.id.label("request_id"))
-        .add_columns(request.c.scope)
+        .add_columns(request.c.scope, took_over.label("took_over"))
         .outerjoin(
             certificate,
             and_(
@@ -100,13 +101,18 @@ def models_exposed_to(connection: Connection, channel: Channel) -> tuple[Exposed
             line, ending = name, None
         if row.saw:
             answer.append(ExposedVersion(name, number, VersionState(row.state), row.guarantee_class, ending))
-        else:
+        elif row.took_over:  # a candidate ends nothing
             ending = Ending(number, row.certificate_id, row.request_id)
     return tuple(sorted(answer, key=lambda found: (found.line, found.version)))
 
 
 def live_descendants_of_revoked(connection: Connection) -> tuple[LiveExposure, ...]:
-    """Every live model version that contains a suppressed channel; empty when all deletions are done.
+    """Every live model version that contains a suppressed channel; empty when all deletions are done."""
+    return descendants_of_revoked(connection, VersionState.LIVE)
+
+
+def descendants_of_revoked(connection: Connection, state: VersionState) -> tuple[LiveExposure, ...]:
+    """Every model version in a state that contains a suppressed channel.
 
     A modality suppressed for everyone stands for each subject whose exposure was recorded, except for what public
     cohorts taught a backbone: nobody can revoke that.
@@ -129,7 +135,7 @@ def live_descendants_of_revoked(connection: Connection) -> tuple[LiveExposure, .
     query = (
         select(version.line, version.version, exposed.c.subject_key, exposed.c.modality)
         .join(exposed, exposed.c.node == version.node)
-        .where(version.state == VersionState.LIVE.value)
+        .where(version.state == state.value)
         .order_by(version.line, version.version, exposed.c.subject_key, exposed.c.modality)
     )
     return tuple(

@@ -19,7 +19,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, Select, insert, select
 
 from mbd.errors import RecordsError
 from mbd.records import tables
@@ -81,8 +81,8 @@ class Edge:
 
 
 @dataclass(frozen=True)
-class Ancestry:
-    """A node, everything it came from or speaks of, and the edges between them."""
+class Graph:
+    """Nodes, sorted by id, and the edges between them."""
 
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
@@ -139,8 +139,8 @@ def add_edge(connection: Connection, child: str, parent: str, role: Role) -> Non
         connection.execute(insert(tables.lineage_edge).values(child=child, parent=parent, role=role.value))
 
 
-def ancestry(connection: Connection, node: str) -> Ancestry:
-    """Where a node comes from, by its id: all its ancestors and itself, sorted by id.
+def ancestry(connection: Connection, node: str) -> Graph:
+    """Where a node comes from, by its id: itself, and everything it came from or speaks of.
 
     Raises:
         RecordsError: there is no such node.
@@ -149,18 +149,27 @@ def ancestry(connection: Connection, node: str) -> Ancestry:
     found = select(tables.lineage_node.c.id).where(tables.lineage_node.c.id == node).cte("found", recursive=True)
     found = found.union(select(edge.c.parent).join(found, edge.c.child == found.c.id))
     ids = select(found.c.id)
-    at = tables.lineage_node.c
+    result = _graph(connection, ids)
+    if not result.nodes:
+        raise RecordsError(f"The lineage has no '{node}'.", remedy="list the model versions with mbd lineage")
+    return result
+
+
+def whole(connection: Connection) -> Graph:
+    """Everything that the lineage has."""
+    return _graph(connection, select(tables.lineage_node.c.id))
+
+
+def _graph(connection: Connection, ids: Select[tuple[str]]) -> Graph:
+    at, edge = tables.lineage_node.c, tables.lineage_edge
     nodes = connection.execute(select(tables.lineage_node).where(at.id.in_(ids)).order_by(at.id))
     edges = connection.execute(
         select(edge).where(edge.c.child.in_(ids)).order_by(edge.c.child, edge.c.parent, edge.c.role)
     )
-    result = Ancestry(
+    return Graph(
         tuple(_node(row) for row in nodes),
         tuple(Edge(row.child, row.parent, Role(row.role)) for row in edges),
     )
-    if not result.nodes:
-        raise RecordsError(f"The lineage has no '{node}'.", remedy="list the model versions with mbd lineage")
-    return result
 
 
 def _node(row: Row[Any]) -> Node:

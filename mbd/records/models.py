@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from mbd.errors import RecordsError
 from mbd.records import lineage, tables
@@ -20,8 +20,9 @@ _REFUSED = "refused "
 
 
 class VersionState(StrEnum):
-    """Whether a version answers predictions."""
+    """Whether a version answers predictions: a candidate does not yet, a retired one never again."""
 
+    CANDIDATE = "candidate"
     LIVE = "live"
     RETIRED = "retired"
 
@@ -34,7 +35,7 @@ class ModelVersion:
         parent_version: the version whose place it took; None for the first one of a line.
         guarantee_class: what the deletion that made it proves; None when no deletion did.
         backbone: its digest, and the key of its lineage node; so are `statistics` and `cohort`.
-        state: a version goes live when it is registered.
+        state: as it is stored; one that is to be registered has none yet.
     """
 
     line: str
@@ -63,8 +64,10 @@ class Release:
     mu: float
 
 
-def register(connection: Connection, version: ModelVersion) -> ModelVersion:
-    """Put a version live in the place of its parent, which retires, and enter it into the lineage.
+def register(connection: Connection, version: ModelVersion, *, candidate: bool = False) -> ModelVersion:
+    """Enter a version into the records and the lineage, and put it live in the place of its parent, which retires.
+
+    A candidate waits: its parent stays live until `mbd.records.promotion.promote`.
 
     Returns what is stored. Registering the same content again changes nothing.
 
@@ -75,14 +78,7 @@ def register(connection: Connection, version: ModelVersion) -> ModelVersion:
     stored = find(connection, version.line, version.version)
     if stored is not None:
         return _same(stored, version)
-    parent = live(connection, version.line)
-    expected = None if parent is None else parent.version
-    if version.parent_version != expected:
-        raise RecordsError(
-            f"{version.line} version {version.version} was made from version {version.parent_version}, but"
-            f" version {expected} is live.",
-            remedy="make it anew from the live version",
-        )
+    refuse_overtaken(connection, version)
     key = lineage.model_key(version.line, version.version)
     name = f"{version.line} version {version.version}"
     lineage.add_node(connection, Node(Kind.MODEL_VERSION, key, version.digest, name, version.created_at))
@@ -92,9 +88,6 @@ def register(connection: Connection, version: ModelVersion) -> ModelVersion:
         (Kind.COHORT, version.cohort),
     ):
         lineage.add_edge(connection, version.node, node_id(kind, digest), Role.COMPUTED_FROM)
-    if parent is not None:
-        lineage.add_edge(connection, version.node, parent.node, Role.SUCCEEDS)
-        _retire(connection, parent)
     connection.execute(
         insert(tables.model_version).values(
             line=version.line,
@@ -102,7 +95,7 @@ def register(connection: Connection, version: ModelVersion) -> ModelVersion:
             node=version.node,
             digest=version.digest,
             parent_version=version.parent_version,
-            state=VersionState.LIVE.value,
+            state=VersionState.CANDIDATE.value,
             guarantee_class=version.guarantee_class,
             backbone=version.backbone,
             statistics=version.statistics,
@@ -110,7 +103,56 @@ def register(connection: Connection, version: ModelVersion) -> ModelVersion:
             created_at=version.created_at,
         )
     )
+    entered = get(connection, version.line, version.version)
+    return entered if candidate else put_live(connection, entered)
+
+
+def refuse_overtaken(connection: Connection, version: ModelVersion) -> None:
+    """Only what was made from the live version may take its place: anything else would undo a deletion.
+
+    Raises:
+        RecordsError: it was made from another version.
+    """
+    parent = live(connection, version.line)
+    expected = None if parent is None else parent.version
+    if version.parent_version != expected:
+        now = "no version" if expected is None else f"version {expected}"
+        raise RecordsError(
+            f"{version.line} version {version.version} was made from version {version.parent_version}, but {now} is"
+            " live.",
+            remedy="make it anew from the live version",
+        )
+
+
+def put_live(connection: Connection, candidate: ModelVersion) -> ModelVersion:
+    """Let a candidate that was made from the live version take its place. Returns what is stored.
+
+    With the old version its other candidates retire: nothing that was made from it can go live any more.
+    """
+    parent = live(connection, candidate.line)
+    if parent is not None:
+        lineage.add_edge(connection, candidate.node, parent.node, Role.SUCCEEDS)
+    for other in versions(connection, candidate.line):
+        if other.version != candidate.version and other.state is not VersionState.RETIRED:
+            set_state(connection, other, VersionState.RETIRED)
+    return set_state(connection, candidate, VersionState.LIVE)
+
+
+def set_state(connection: Connection, version: ModelVersion, state: VersionState) -> ModelVersion:
+    """Store another state, and return what is stored. What may follow what is for `mbd.records.promotion` to say."""
+    at = tables.model_version.c
+    connection.execute(
+        update(tables.model_version)
+        .where(at.line == version.line, at.version == version.version)
+        .values(state=state.value)
+    )
     return get(connection, version.line, version.version)
+
+
+def next_version(connection: Connection, line: str) -> int:
+    """The number of the next version: one that no version ever had, be it a candidate that was discarded."""
+    at = tables.model_version.c
+    return 1 + (connection.scalar(select(func.max(at.version)).where(at.line == line)) or 0)
 
 
 def find(connection: Connection, line: str, version: int) -> ModelVersion | None:
@@ -143,15 +185,26 @@ def live(connection: Connection, line: str) -> ModelVersion | None:
 
 def live_versions(connection: Connection) -> tuple[ModelVersion, ...]:
     """The live version of every line, by line."""
-    at = tables.model_version.c
-    query = select(tables.model_version).where(at.state == VersionState.LIVE.value).order_by(at.line)
-    return tuple(_version(row) for row in connection.execute(query))
+    return in_states(connection, VersionState.LIVE)
 
 
-def versions(connection: Connection, line: str) -> tuple[ModelVersion, ...]:
-    """All versions of a line, by number."""
+def in_states(connection: Connection, *states: VersionState) -> tuple[ModelVersion, ...]:
+    """Every version that is in one of these states, by line and number."""
     at = tables.model_version.c
-    query = select(tables.model_version).where(at.line == line).order_by(at.version)
+    query = select(tables.model_version).where(at.state.in_([state.value for state in states]))
+    return tuple(_version(row) for row in connection.execute(query.order_by(at.line, at.version)))
+
+
+def lines(connection: Connection) -> tuple[str, ...]:
+    """Every line that ever had a version."""
+    at = tables.model_version.c
+    return tuple(connection.scalars(select(at.line).distinct().order_by(at.line)))
+
+
+def versions(connection: Connection, line: str, *, after: int = 0, most: int | None = None) -> tuple[ModelVersion, ...]:
+    """The versions of a line by number: all of them, or so many after one."""
+    at = tables.model_version.c
+    query = select(tables.model_version).where(at.line == line, at.version > after).order_by(at.version).limit(most)
     return tuple(_version(row) for row in connection.execute(query))
 
 
@@ -190,15 +243,6 @@ def mu_series(connection: Connection, line: str) -> tuple[Release, ...]:
     at = tables.release.c
     query = select(at.version, at.head, at.mu).where(at.line == line).order_by(at.version, at.head)
     return tuple(Release(row.version, row.head, row.mu) for row in connection.execute(query))
-
-
-def _retire(connection: Connection, version: ModelVersion) -> None:
-    at = tables.model_version.c
-    connection.execute(
-        update(tables.model_version)
-        .where(at.line == version.line, at.version == version.version)
-        .values(state=VersionState.RETIRED.value)
-    )
 
 
 def _same(stored: ModelVersion, version: ModelVersion) -> ModelVersion:

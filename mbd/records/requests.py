@@ -1,7 +1,8 @@
 """Revocation requests, how far they have come, and every step on the way. It knows what was asked, not of whom by name.
 
 Which step may follow is `lifecycle`'s to say; here each is written down with who took it, when and why, in the same
-transaction as the state that it leads to. Writers pass a connection from `database.begin_locked`.
+transaction as the state that it leads to and the call-backs that tell of it. Writers pass a connection from
+`database.begin_locked`.
 """
 
 from collections.abc import Iterable
@@ -9,12 +10,13 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, func, insert, literal, or_, select, tuple_, update
 
 from mbd.errors import RecordsError, TransitionError
-from mbd.records import lifecycle, tables
+from mbd.records import lifecycle, tables, webhooks
 from mbd.records.lifecycle import WITH_THE_WORKER, Action, Role, State
 from mbd.records.suppression import EVERYONE, Channel
+from mbd.records.tables.requests import OPEN
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Revocation:
         state: how far it has come.
         changed_at: when `state` was reached; None for one that is to be filed.
         extended: whether its longer period was taken.
+        filed_by: the id of who filed it; empty for one that is to be filed.
     """
 
     id: str
@@ -51,6 +54,7 @@ class Revocation:
     state: State = State.FILED
     changed_at: datetime | None = None
     extended: bool = False
+    filed_by: str = ""
 
     @property
     def subject_key(self) -> str | None:
@@ -93,7 +97,12 @@ def file(connection: Connection, revocation: Revocation, *, by: Actor) -> Revoca
         )
     )
     _write(connection, filed.id, 0, Event(Action.FILE, filed.state, by, filed.requested_at, None))
-    return get(connection, filed.id)
+    return _announced(connection, filed.id, filed.requested_at)
+
+
+def find(connection: Connection, revocation_id: str) -> Revocation | None:
+    """A request by its id, or None."""
+    return _one(connection, tables.revocation.c.id == revocation_id)
 
 
 def get(connection: Connection, revocation_id: str) -> Revocation:
@@ -102,7 +111,7 @@ def get(connection: Connection, revocation_id: str) -> Revocation:
     Raises:
         RecordsError: there is no such request.
     """
-    stored = _one(connection, tables.revocation.c.id == revocation_id)
+    stored = find(connection, revocation_id)
     if stored is None:
         raise RecordsError(f"There is no request '{revocation_id}'.", remedy="use an id that `mbd requests list` shows")
     return stored
@@ -149,7 +158,7 @@ def act(
     connection.execute(update(tables.revocation).where(tables.revocation.c.id == revocation_id).values(**changes))
     number = select(func.count()).where(tables.revocation_event.c.revocation_id == revocation_id)
     _write(connection, revocation_id, connection.scalar(number) or 0, Event(action, state, by, at, reason))
-    return get(connection, revocation_id)
+    return _announced(connection, revocation_id, at)
 
 
 def events(connection: Connection, revocation_id: str) -> tuple[Event, ...]:
@@ -173,6 +182,71 @@ def in_states(connection: Connection, states: Iterable[State]) -> tuple[Revocati
     return tuple(_revocation(row) for row in connection.execute(query))
 
 
+def covering(connection: Connection, revocation: Revocation) -> Revocation | None:
+    """Another open request of the same person whose identity was verified, and which asks for all of this one's."""
+    if revocation.subject_key is None:
+        return None
+    at = tables.revocation.c
+    query = (
+        select(tables.revocation)
+        .where(at.subject_key == revocation.subject_key, at.id != revocation.id)
+        .where(at.state.in_(sorted(state.value for state in (State.PENDING_REVIEW, *WITH_THE_WORKER))))
+        .order_by(at.requested_at, at.id)
+    )
+    others = map(_revocation, connection.execute(query))
+    return next((other for other in others if set(revocation.scope) <= set(other.scope)), None)
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some requests in their order, and the position after which the next page begins; None after the last."""
+
+    requests: tuple[Revocation, ...]
+    following: tuple[str, str] | None
+
+
+def page(
+    connection: Connection,
+    *,
+    limit: int,
+    after: tuple[str, str] | None = None,
+    urgent: bool = False,
+    states: Iterable[State] | None = None,
+    filed_by: str | None = None,
+    subject_key: str | None = None,
+) -> Page:
+    """A page of requests by keyset: whatever is filed meanwhile, none is shown twice and none that was there is missed.
+
+    Args:
+        connection: for reading.
+        limit: the most requests.
+        after: where the page before ended (`Page.following`).
+        urgent: those that are not done, by their last day; otherwise all, the newest first.
+        states: only in these.
+        filed_by: only what this one filed.
+        subject_key: only what is about this person; where both are given, either.
+    """
+    at = tables.revocation.c
+    query = select(tables.revocation).limit(limit + 1)
+    order: Any = at.due if urgent else at.requested_at
+    query = query.where(OPEN).order_by(order, at.id) if urgent else query.order_by(order.desc(), at.id.desc())
+    if after is not None:
+        moment = (date if urgent else datetime).fromisoformat(after[0])
+        place, last = tuple_(order, at.id), tuple_(literal(moment, order.type), literal(after[1], at.id.type))
+        query = query.where(place > last if urgent else place < last)
+    mine = [column == value for column, value in ((at.filed_by, filed_by), (at.subject_key, subject_key)) if value]
+    if mine:
+        query = query.where(or_(*mine))
+    if states is not None:
+        query = query.where(at.state.in_(sorted(state.value for state in states)))
+    found = tuple(_revocation(row) for row in connection.execute(query))
+    if len(found) <= limit:
+        return Page(found, None)
+    last_shown = found[limit - 1]
+    moment_shown = last_shown.due if urgent else last_shown.requested_at
+    return Page(found[:limit], (moment_shown.isoformat(), last_shown.id))
+
+
 def unfinished(connection: Connection) -> tuple[Revocation, ...]:
     """The approved requests that still have a way to go, oldest first: what a restart resumes."""
     return in_states(connection, WITH_THE_WORKER)
@@ -186,6 +260,13 @@ def _extended(current: Revocation, due: date | None) -> date:
             f"The regime '{current.regime}' knows no longer period.", remedy="answer the request by its last day"
         )
     return due
+
+
+def _announced(connection: Connection, revocation_id: str, at: datetime) -> Revocation:
+    """The request after its last event, of which those are told who listen."""
+    changed = get(connection, revocation_id)
+    webhooks.announce(connection, changed, at=at)
+    return changed
 
 
 def _write(connection: Connection, revocation_id: str, number: int, event: Event) -> None:
@@ -211,5 +292,14 @@ def _one(connection: Connection, condition: ColumnElement[bool]) -> Revocation |
 def _revocation(row: Row[Any]) -> Revocation:
     scope = tuple(Channel(entry["subject_key"], entry["modality"]) for entry in row.scope)
     return Revocation(
-        row.id, row.digest, row.regime, scope, row.requested_at, row.due, State(row.state), row.changed_at, row.extended
+        row.id,
+        row.digest,
+        row.regime,
+        scope,
+        row.requested_at,
+        row.due,
+        State(row.state),
+        row.changed_at,
+        row.extended,
+        row.filed_by,
     )

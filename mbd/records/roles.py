@@ -9,8 +9,8 @@ from mbd.records import tables
 def grant_application_role(connection: Connection, role: str) -> None:
     """Let a role run the service without being able to rewrite the ledger or delete a record; run it as the owner.
 
-    What is append-only: SELECT and INSERT. The others: UPDATE too. What is of passing interest: DELETE too. The schema's
-    version: SELECT.
+    What is append-only: SELECT and INSERT. The others: UPDATE too. What is of passing interest: DELETE as well. The
+    schema's version: SELECT.
 
     Raises:
         RecordsError: the database is not PostgreSQL.

@@ -3,7 +3,7 @@
 Writers pass a connection from `database.begin_locked`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -59,8 +59,10 @@ def lift(connection: Connection, revocation_id: str, *, at: datetime) -> None:
     connection.execute(mine.values(lifted_at=at))
 
 
-def suppressions(connection: Connection) -> Suppressions:
-    """The list as it is now."""
+def suppressions(connection: Connection, *, of: Collection[str] | None = None) -> Suppressions:
+    """The list as it is now; if subject keys are given, what it has of them and of everyone."""
     at = tables.suppression.c
-    rows = connection.execute(select(at.subject_key, at.modality).where(at.lifted_at.is_(None)))
-    return Suppressions(frozenset(Channel(*row) for row in rows))
+    listed = select(at.subject_key, at.modality).where(at.lifted_at.is_(None))
+    if of is not None:
+        listed = listed.where(at.subject_key.in_([EVERYONE, *of]))
+    return Suppressions(frozenset(Channel(*row) for row in connection.execute(listed)))

@@ -26,9 +26,10 @@ from mbd.records.scrubbing import scrub
 from mbd.workflow.destroyed_keys import Destroyed, remember
 from mbd.workflow.filing import live_cohorts
 from mbd.workflow.live import load_version
+from mbd.workflow.office import refuse_rollback
 from mbd.workflow.openings import commitments_in
 from mbd.workflow.registration import register_successor
-from mbd.workflow.system import System, refuse_rollback, remove_unregistered
+from mbd.workflow.system import System, remove_unregistered
 from mbd.workflow.transcripts import carry_transcript
 
 OnStep = Callable[[str], None]
@@ -66,7 +67,7 @@ def forget_person(system: System, subject: str, *, on_step: OnStep = lambda step
         SettingsError: another command is changing the deployment.
     """
     with system.exclusive():
-        key = system.keyring.subject_key(subject)
+        key = system.identities.subject_key(subject)
         with begin_snapshot(system.engine) as connection:
             refuse_rollback(system, connection)
             about = certificates.naming(connection, key)
@@ -159,7 +160,7 @@ def _renew_manifest(system: System, live: ModelVersion, on_step: OnStep) -> Mode
     leaves a folder which that call removes too; the next call of `forget_...` makes the version.
     """
     on_step(f"renewing the manifest of {live.line}")
-    line, number = live.line, live.version + 1
+    line, number = live.line, system.next_version(live.line)
     before = load_version(system, live, folder.read(system.cohort_folder(line, live.version)))
     shutil.rmtree(system.version_folder(line, number), ignore_errors=True)
     manifest = folder.write(before.cohort, system.cohort_folder(line, number), key=secrets.token_bytes(KEY_BYTES))

@@ -6,34 +6,30 @@ deletions is `mbd.workflow.revocation`.
 """
 
 import math
-import re
-import secrets
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 
 from certs.encoding import MAX_BYTES
 from mbd.cohort import folder
 from mbd.cohort.cohort import EVERYONE, Cohort, Pair, Partition
 from mbd.cohort.modality import Modality, in_order
-from mbd.cohort.validation import is_plain_name
 from mbd.deletion import lattice
-from mbd.errors import DeletionError, NothingToDeleteError, SettingsError, UnknownSubjectError
-from mbd.hashing import json_digest
+from mbd.errors import DeletionError, NothingToDeleteError, UnknownSubjectError
+from mbd.naming import is_plain_name
 from mbd.records import models, requests
-from mbd.records.database import begin_locked, begin_snapshot
+from mbd.records.database import begin_snapshot
 from mbd.records.lifecycle import Action
 from mbd.records.models import ModelVersion
 from mbd.records.requests import Revocation
 from mbd.records.suppression import Channel
 from mbd.workflow.absence import Absence, certify_absence, prove_absences
-from mbd.workflow.decisions import COMMAND_LINE, approve, deadlines_of
+from mbd.workflow.decisions import COMMAND_LINE, approve, deciding
+from mbd.workflow.intake import check_regime, new_revocation
 from mbd.workflow.live import load_live_model
-from mbd.workflow.system import System, refuse_rollback
+from mbd.workflow.system import System
 
 _LEAF_BYTES = 400  # of a neighbour in an absence proof, its member names and the proof's own share
 _HASH_BYTES = 67  # 64 hex digits, quotes and a comma
 _ATTESTED = "attested by whoever holds the deployment's keys"
-_REGIME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 
 
 def require_possible(system: System, wanted: Sequence[frozenset[Pair]], regime: str) -> None:
@@ -42,10 +38,7 @@ def require_possible(system: System, wanted: Sequence[frozenset[Pair]], regime: 
     Every deletion that a request asks for fits into one certificate. Every pair of every request must touch some live
     line's cohort, unless the policy certifies absence; and every line must keep a modality.
     """
-    if not _REGIME.fullmatch(regime):
-        raise SettingsError(
-            f"'{regime}' cannot stand in a certificate as a regime.", remedy="use a short name, such as gdpr or bipa"
-        )
+    check_regime(regime)
     live = live_cohorts(system)
     if not live:
         raise UnknownSubjectError(
@@ -135,17 +128,16 @@ def file_revocations(
     """
     now = system.clock()
     live = live_cohorts(system)
-    cohorts = [cohort for _, cohort in live]
-    asked = {_new_revocation(system, pairs, regime, now): pairs for pairs in wanted}
+    asked = {
+        new_revocation(system.settings, _scope(system, pairs), regime, requested_at=now): pairs for pairs in wanted
+    }
     absences = _absences(system, live, asked) if system.settings.certify_absence else []
     # Crash point: until this transaction has committed, nothing was asked; after it, no step needs a plain name.
-    with begin_locked(system.engine) as connection:
-        refuse_rollback(system, connection)
-        for revocation, pairs in asked.items():
-            fallen = {channel_of(system, pair) for pair in _fallen_everywhere(cohorts, pairs)}
+    with deciding(system) as connection:
+        for revocation in asked:
             requests.file(connection, revocation, by=COMMAND_LINE)
             requests.act(connection, revocation.id, Action.VERIFY_IDENTITY, by=COMMAND_LINE, at=now, reason=_ATTESTED)
-            approve(system, connection, revocation, fallen, by=COMMAND_LINE)
+            approve(system, connection, revocation, by=COMMAND_LINE)
         if absences:
             on_step("certifying absence")
         for absence in absences:
@@ -153,17 +145,8 @@ def file_revocations(
     return list(asked)
 
 
-def _new_revocation(system: System, pairs: frozenset[Pair], regime: str, now: datetime) -> Revocation:
-    scope = tuple(sorted({channel_of(system, pair) for pair in pairs}))
-    text = {
-        "nonce": secrets.token_hex(16),
-        "regime": regime,
-        "requestedAt": now.isoformat(),
-        "scope": [[channel.subject_key, channel.modality] for channel in scope],
-    }
-    digest = json_digest(text)
-    due = deadlines_of(system.settings, regime, now).answer
-    return Revocation(f"rev-{digest[:16]}", digest, regime, scope, now, due)
+def _scope(system: System, pairs: frozenset[Pair]) -> list[Channel]:
+    return sorted({channel_of(system, pair) for pair in pairs})
 
 
 def _absences(
@@ -216,19 +199,7 @@ def complaint(cohort: Cohort, pair: Pair) -> UnknownSubjectError | NothingToDele
     return None
 
 
-def _fallen_everywhere(cohorts: Sequence[Cohort], pairs: frozenset[Pair]) -> frozenset[Pair]:
-    """What falls with the pairs in every live cohort that has it: where policies differ, each line keeps its own."""
-    closures = [cohort.closure(pairs) for cohort in cohorts]
-    return frozenset(
-        pair
-        for pair in frozenset().union(*closures)
-        if all(
-            pair in closure or pair[1] not in cohort.channels for cohort, closure in zip(cohorts, closures, strict=True)
-        )
-    )
-
-
 def channel_of(system: System, pair: Pair) -> Channel:
     """A pair as the database names it."""
     subject, modality = pair
-    return Channel(subject if subject == EVERYONE else system.keyring.subject_key(subject), modality.value)
+    return Channel(subject if subject == EVERYONE else system.identities.subject_key(subject), modality.value)

@@ -12,11 +12,10 @@ ID is the beginning of the SHA-256 of the public key. The published trusted root
 may sign; what it does not name is not used.
 """
 
-import hmac
 import os
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar
@@ -40,12 +39,13 @@ from mbd.errors import SettingsError
 from mbd.privacy.noise import SECRET_BYTES, NoiseSource
 from mbd.records.ledger import TreeHead
 from mbd.workflow.dumps import forbid_core_dumps
+from mbd.workflow.identities import SECRET, read_secret
 
 Role: TypeAlias = Literal["certificate", "log", "log-ml-dsa-44", "time-stamps"]
 """What a key file is for; the beginning of its name."""
 
 _T = TypeVar("_T", TrustedLog, TrustedSigner)
-_SUBJECT_DOMAIN = b"mbd subject key v1\0"
+_NOISE = "noise.secret"
 _ID_CHARACTERS = 16
 
 
@@ -69,11 +69,6 @@ class Keyring:
     authority: TimestampAuthority
     noise: NoiseSource
     trusted_root: bytes
-    _subjects: bytes = field(repr=False)
-
-    def subject_key(self, subject: str) -> str:
-        """How the database names a person: HMAC-SHA256 (hex) under a secret of this deployment."""
-        return hmac.digest(self._subjects, _SUBJECT_DOMAIN + subject.encode(), "sha256").hex()
 
     @property
     def certificate_key(self) -> PublicKey:
@@ -142,7 +137,7 @@ def create_keyring(
         raise SettingsError(
             f"There are keys in {keys} already.", remedy="use them; keys are never overwritten"
         ) from None
-    for name in ("noise.secret", "subjects.secret"):
+    for name in (_NOISE, SECRET):
         _write_secret(keys / name, secrets.token_bytes(SECRET_BYTES))
     if ml_dsa:
         add_key(home, "log-ml-dsa-44", MlDsa44Signer.generate(), passphrase=passphrase)
@@ -218,12 +213,12 @@ def open_keyring(home: Path, *, passphrase: bytes | None, now: datetime, externa
         raise SettingsError(f"There are no keys in {keys}.", remedy="make them with `mbd keys init`")
     try:
         trusted_root = root_path.read_bytes()
-        noise, subjects = (_read_secret(keys / name) for name in ("noise.secret", "subjects.secret"))
     except FileNotFoundError as error:
         raise SettingsError(
             f"The keys in {home} are not complete: {error.filename} is missing.",
             remedy="restore it from a backup; if `mbd keys init` was interrupted, remove keys/ and published/",
         ) from error
+    noise = read_secret(keys / _NOISE)
     root = parse(trusted_root)
     origin = root.logs[0].key.name
     open_logs = _open([log for log in root.logs if log.key.name == origin], now)
@@ -244,7 +239,6 @@ def open_keyring(home: Path, *, passphrase: bytes | None, now: datetime, externa
         authority=TimestampAuthority(stamper, chain),
         noise=NoiseSource(noise),
         trusted_root=trusted_root,
-        _subjects=subjects,
     )
 
 
@@ -280,9 +274,3 @@ def _write_secret(path: Path, secret: bytes) -> None:
         file.write(secret)
         file.flush()
         os.fsync(descriptor)
-
-
-def _read_secret(path: Path) -> bytes:
-    if path.stat().st_mode & 0o077:
-        raise SettingsError(f"{path} can be read by others.", remedy=f"run: chmod 600 {path}")
-    return path.read_bytes()

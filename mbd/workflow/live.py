@@ -11,21 +11,22 @@ from mbd.privacy.gaussian import compose
 from mbd.records import models
 from mbd.records.models import ModelVersion
 from mbd.workflow.claim import Version
+from mbd.workflow.office import Office
 from mbd.workflow.system import System
 
 
-def load_live_model(system: System, live: ModelVersion, *, without_lost_towers: bool = False) -> LatticeModel:
+def load_live_model(office: Office, live: ModelVersion, *, without_lost_towers: bool = False) -> LatticeModel:
     """A live version's model.
 
     Args:
-        system: the deployment.
+        office: the deployment.
         live: which.
         without_lost_towers: leave out towers whose files are lost or damaged, and the heads that used them.
 
     Raises:
         TrainingError: its files are damaged, or those of another version.
     """
-    where = system.model_folder(live.line, live.version)
+    where = office.model_folder(live.line, live.version)
     lost = lost_towers(where) if without_lost_towers else ()
     model = load_model(where, without=lost)
     registered = file_digest(where / "model.json") == live.digest and (lost or model.commitment == live.statistics)

@@ -21,8 +21,9 @@ from mbd.records.database import begin_locked, begin_snapshot
 from mbd.records.ledger import Appended, Checkpoint
 from mbd.workflow.cosigning import collect, policy_for_verifiers
 from mbd.workflow.keyring import Keyring, publish_derived
+from mbd.workflow.office import refuse_rollback
 from mbd.workflow.publication import log_folder, publish
-from mbd.workflow.system import System, refuse_rollback
+from mbd.workflow.system import System
 from mbd.workflow.time_stamping import stamp
 
 _ROUNDS = 5

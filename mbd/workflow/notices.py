@@ -21,8 +21,9 @@ from mbd.records.ledger import Appended
 from mbd.records.notices import Notice
 from mbd.workflow.issuance import envelope_of
 from mbd.workflow.log import refuse_inconsistent
+from mbd.workflow.office import refuse_rollback
 from mbd.workflow.registration import register_reissue
-from mbd.workflow.system import System, refuse_rollback
+from mbd.workflow.system import System
 
 
 def log_notice(system: System, connection: Connection, content: Content) -> Appended:

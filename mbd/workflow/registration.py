@@ -9,8 +9,9 @@ from sqlalchemy import Connection
 from certs.dsse import Envelope
 from certs.statement import Certified, DeletionStatement
 from mbd.cohort.manifest import Manifest
+from mbd.derivation import Follows
 from mbd.lattice.model import LatticeModel, Saved
-from mbd.records import certificates, lineage, models
+from mbd.records import certificates, derivations, lineage, models
 from mbd.records import exposure as exposures
 from mbd.records.certificates import Certificate, CertificateKind
 from mbd.records.ledger import Appended
@@ -33,14 +34,17 @@ def register_line(
     public_digest: str,
     exposure: Mapping[Channel, int],
     public_exposure: Mapping[Channel, int],
+    follows: Follows[str],
+    candidate: bool,
     now: datetime,
 ) -> ModelVersion:
-    """A new line's version 1, with the rows that shaped the backbone, and the statistics it came from.
+    """A new line's version 1, live or a candidate, with the rows that shaped the backbone, and its statistics.
 
     ``public_digest`` names the public rows, which shape a public backbone; an entangled one comes from all rows.
     """
     backbone = saved.digests["backbone.safetensors"]
-    whole = Node(Kind.COHORT, manifest.root, manifest.root, name, now, {"rows": manifest.rows})
+    attributes = {"rows": manifest.rows, **derivations.attribute(follows)}
+    whole = Node(Kind.COHORT, manifest.root, manifest.root, name, now, attributes)
     sums = Node(Kind.STATISTICS, model.commitment, model.commitment, f"statistics of {line}", now)
     for node in (whole, sums):
         lineage.add_node(connection, node)
@@ -65,6 +69,7 @@ def register_line(
             cohort=manifest.root,
             created_at=now,
         ),
+        candidate=candidate,
     )
 
 
@@ -87,7 +92,7 @@ def register_successor(
     now: datetime,
 ) -> ModelVersion:
     """A version over the same rows, live in its parent's place: towers came back, or the manifest has a new key."""
-    line, number = live.line, live.version + 1
+    line, number = live.line, models.next_version(connection, live.line)
     _add_statistics(connection, live, number, root=manifest.root, sums=model.commitment, now=now)
     return models.register(
         connection,
@@ -109,7 +114,8 @@ def _add_statistics(
     connection: Connection, live: ModelVersion, number: int, *, root: str, sums: str, now: datetime
 ) -> str:
     """The cohort and the statistics of a line's next version; the cohort's node."""
-    cohort = Node(Kind.COHORT, root, root, f"cohort of {live.line}, version {number}", now)
+    same = derivations.attribute(derivations.of_cohort(connection, live.cohort))
+    cohort = Node(Kind.COHORT, root, root, f"cohort of {live.line}, version {number}", now, same)
     statistics = Node(Kind.STATISTICS, sums, sums, f"statistics of {live.line}, version {number}", now)
     for node in (cohort, statistics):
         lineage.add_node(connection, node)

@@ -111,7 +111,7 @@ def _prepare(system: System, folder: Path, origin: str, database: str) -> None:
     upgrade(database)
     engine = open_database(database)
     settings = system.settings.model_copy(update={"home": folder, "checkpoint": folder / CHECKPOINT})
-    new = System(settings, folder, engine, keyring, system.clock)
+    new = System(settings, folder, engine, system.identities, system.clock, keyring)
     try:
         with begin_snapshot(system.engine) as before, begin_locked(engine) as connection:
             if ledger.head(connection).size:

@@ -9,73 +9,39 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
 from mbd.cohort.modality import Modality
 from mbd.errors import SettingsError
-from mbd.records import ledger, models
+from mbd.records import models
 from mbd.records.database import begin_snapshot, open_database, upgrade
-from mbd.records.models import ModelVersion
+from mbd.records.models import ModelVersion, VersionState
+from mbd.records.promotion import discard_revoked
 from mbd.records.suppression import Channel, suppressions
 from mbd.settings import Settings
 from mbd.workflow.destroyed_keys import destroy_again
+from mbd.workflow.destruction import destroy_retired
+from mbd.workflow.identities import load_identities
 from mbd.workflow.keyring import Keyring, create_keyring, open_keyring
+from mbd.workflow.office import Clock, Office, refuse_rollback, utc_now
 from mbd.workflow.signers import external_signer, key_passphrase
-
-Clock = Callable[[], datetime]
-
-
-def utc_now() -> datetime:
-    """The time, in whole seconds, as certificates say it."""
-    return datetime.now(UTC).replace(microsecond=0)
 
 
 @dataclass(frozen=True)
-class System:
-    """A deployment.
+class System(Office):
+    """A deployment that can delete and sign.
 
     Attributes:
-        settings: as given.
-        home: its folder.
-        engine: its database.
         keyring: its keys.
-        clock: the time, in UTC and whole seconds.
     """
 
-    settings: Settings
-    home: Path
-    engine: Engine
     keyring: Keyring
-    clock: Clock
-
-    def version_folder(self, line: str, version: int) -> Path:
-        """Where a version's ``cohort`` and ``model`` folders lie."""
-        return self.home / "lines" / line / str(version)
-
-    def cohort_folder(self, line: str, version: int) -> Path:
-        """The rows that a version's statistics were made of."""
-        return self.version_folder(line, version) / "cohort"
-
-    def model_folder(self, line: str, version: int) -> Path:
-        """A version's files."""
-        return self.version_folder(line, version) / "model"
 
     def certificate_folder(self, certificate_id: str) -> Path:
         """A certificate's files."""
         return self.home / "certificates" / certificate_id
-
-    @property
-    def trusted_root_path(self) -> Path:
-        """What verifiers need to trust."""
-        return self.home / "published" / "trusted_root.json"
-
-    @property
-    def checkpoint_path(self) -> Path:
-        """The last signed checkpoint, outside the database."""
-        return self.settings.checkpoint or self.home / "checkpoint"
 
     @property
     def destroyed_keys_path(self) -> Path:
@@ -91,11 +57,17 @@ class System:
         """The live version of a line.
 
         Raises:
-            SettingsError: the line does not exist.
+            SettingsError: the line does not exist, or nothing of it is in service.
         """
         with begin_snapshot(self.engine) as connection:
             found = models.live(connection, line)
             known = [version.line for version in models.live_versions(connection)]
+            exists = found is None and line in models.lines(connection)
+        if exists:
+            raise SettingsError(
+                f"No version of model line '{line}' is in service.",
+                remedy="promote a candidate with `mbd lineage promote`, or use another line",
+            )
         if found is None:
             raise SettingsError(
                 f"There is no model line '{line}' in {self.home}.",
@@ -103,17 +75,22 @@ class System:
             )
         return found
 
+    def next_version(self, line: str) -> int:
+        """The number of a line's next version, which no candidate of it has."""
+        with begin_snapshot(self.engine) as connection:
+            return models.next_version(connection, line)
+
     def suppressed(self) -> Callable[[str, Modality], bool]:
         """The suppression list, as the question that the cohort package asks."""
         with begin_snapshot(self.engine) as connection:
             listed = suppressions(connection)
-        return lambda subject, modality: listed.covers(Channel(self.keyring.subject_key(subject), modality.value))
+        return lambda subject, modality: listed.covers(Channel(self.identities.subject_key(subject), modality.value))
 
     def withdrew_anything(self) -> Callable[[str], bool]:
         """Whether a person has ever withdrawn a channel of their own."""
         with begin_snapshot(self.engine) as connection:
             people = {channel.subject_key for channel in suppressions(connection).channels}
-        return lambda subject: self.keyring.subject_key(subject) in people
+        return lambda subject: self.identities.subject_key(subject) in people
 
     def with_current_keys(self, certificate_key: str | None = None) -> "System":
         """The same deployment with its keys read again, after some changed; perhaps with another external key (URI)."""
@@ -153,18 +130,6 @@ def is_retiring(home: Path) -> bool:
     return (home / RETIRING / RETIRING_READY).exists()
 
 
-def refuse_rollback(system: System, connection: Connection) -> None:
-    """Hold the log against the checkpoint that is kept outside the database.
-
-    Raises:
-        LedgerError: the database is behind it or forked from it: an old backup was restored, in which withdrawn
-            channels may live and be unsuppressed.
-    """
-    if system.checkpoint_path.exists():
-        remembered = system.keyring.read_checkpoint(system.checkpoint_path.read_text())
-        ledger.check_not_behind(connection, remembered)
-
-
 @contextmanager
 def open_system(settings: Settings, *, create: bool, clock: Clock = utc_now, inspect: bool = False) -> Iterator[System]:
     """Open a deployment. What the journal of destroyed openings says is destroyed is so before anybody reads.
@@ -198,8 +163,9 @@ def open_system(settings: Settings, *, create: bool, clock: Clock = utc_now, ins
             home, origin=settings.origin, passphrase=passphrase, ml_dsa=ml_dsa, now=clock(), external=external
         )
     keyring = open_keyring(home, passphrase=passphrase, now=clock(), external=external)
+    identities = load_identities(home)
     engine = open_database(settings.database)
-    system = System(settings, home, engine, keyring, clock)
+    system = System(settings, home, engine, identities, clock, keyring)
     try:
         destroy_again(engine, system.destroyed_keys_path)  # first: a restored backup is refused below
         if not inspect:
@@ -211,23 +177,28 @@ def open_system(settings: Settings, *, create: bool, clock: Clock = utc_now, ins
 
 
 def remove_unregistered(system: System, connection: Connection) -> None:
-    """Remove version folders that no registered live version owns: left by a crash, or retired.
+    """Remove version folders that no live version and no candidate owns: left by a crash, or retired.
 
     Raises:
         SettingsError: a live version has no folder, so that what nobody owns may be the only copy of what is left.
+        SignerError: see `destroy_retired`.
 
-    A retired version's weights, statistics and raw features are destroyed here; that is the point of a deletion. So are
-    networks that a killed training of a new line left half-made of revocable people.
+    A retired version's weights, statistics and raw features are destroyed here, and a signed statement says so; that is
+    the point of a deletion. So are networks that a killed training of a new line left half-made of revocable people. A
+    candidate in which something was revoked retires first.
     """
-    versions = models.live_versions(connection)
-    for version in versions:
+    for version in models.live_versions(connection):
         if not system.version_folder(version.line, version.version).is_dir():
             raise SettingsError(
                 f"Version {version.version} of '{version.line}' is live, and its folder is not there.",
                 remedy="restore database and state folder as they were at one time; nothing was removed",
             )
     shutil.rmtree(system.revocable_training, ignore_errors=True)
-    live = {(version.line, str(version.version)) for version in versions}
-    for folder in sorted((system.home / "lines").glob("*/*")):
-        if (folder.parent.name, folder.name) not in live:
+    lines, signer = system.home / "lines", system.keyring.certificate
+    discard_revoked(connection)
+    destroy_retired(connection, lines=lines, counts=system.home / "destroying", signer=signer, clock=system.clock)
+    owned = models.in_states(connection, VersionState.LIVE, VersionState.CANDIDATE)
+    kept = {(version.line, str(version.version)) for version in owned}
+    for folder in sorted(lines.glob("*/*")):
+        if (folder.parent.name, folder.name) not in kept:
             shutil.rmtree(folder)

@@ -16,8 +16,9 @@ from mbd.records.database import begin_locked
 from mbd.records.models import ModelVersion
 from mbd.training.recipe import Recipe
 from mbd.workflow.live import load_live_model
+from mbd.workflow.office import refuse_rollback
 from mbd.workflow.registration import register_successor
-from mbd.workflow.system import System, refuse_rollback, remove_unregistered
+from mbd.workflow.system import System, remove_unregistered
 
 
 def missing(system: System, line: str) -> tuple[str, ...]:
@@ -50,7 +51,7 @@ def retrain_towers(
         live = system.live(line)
         model = load_live_model(system, live, without_lost_towers=True)
         cohort = folder.read(system.cohort_folder(line, live.version))
-        number = live.version + 1
+        number = system.next_version(line)
         trained = train_towers(
             Recipe.from_json(model.recipe),
             drop_suppressed(cohort, system.suppressed()),  # a withdrawal may be waiting to be finished

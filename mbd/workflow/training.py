@@ -27,7 +27,7 @@ from mbd.lattice.release import ReleasePolicy
 from mbd.lattice.towers import SHARD_KEY_BYTES
 from mbd.records import models
 from mbd.records.database import begin_locked, begin_snapshot
-from mbd.records.models import ModelVersion
+from mbd.records.models import ModelVersion, VersionState
 from mbd.records.suppression import Channel
 from mbd.training.processes import train_by
 from mbd.training.randomness import Device, require_device
@@ -72,6 +72,7 @@ def train_line(
     line: str,
     seed: int,
     drop_channels: bool = False,
+    candidate: bool = False,
     processes: int = 1,
     device: Device = "cpu",
     on_progress: OnTraining = lambda stage, done, about: None,
@@ -88,6 +89,7 @@ def train_line(
         line: the new line's name.
         seed: of everything random in the training.
         drop_channels: make suppressed channels absent instead of refusing them.
+        candidate: leave it out of service until it is promoted.
         processes: how many share the training of the backbone.
         device: where the backbone trains.
         on_progress: told how far it is.
@@ -95,7 +97,7 @@ def train_line(
     Raises:
         SettingsError: the line exists, or its name cannot be a folder's.
         DeletionError: the recipe's constants of a mechanism are not such constants.
-        CohortError: the rows are not valid, or somebody is public here and revocable in a live line, or the reverse.
+        CohortError: the rows are not valid, or somebody is public here and revocable in another line, or the reverse.
         ChannelSuppressedError: the cohort holds a channel that its person withdrew.
         TrainingError: the training cannot go on, or there is no such device.
         RanksError: a training process ended before its time; the same call goes on from the last epoch.
@@ -111,7 +113,7 @@ def train_line(
                 raise SettingsError(
                     f"The model line '{line}' exists already.", remedy="choose another name with --line"
                 )
-            others = models.live_versions(connection)
+            others = models.in_states(connection, VersionState.LIVE, VersionState.CANDIDATE)
         _refuse_misplaced(system, cohort, others)
         suppressed = system.suppressed()
         if drop_channels:
@@ -189,6 +191,8 @@ def train_line(
                 public_digest=trained.transcript.data_digest,
                 exposure=exposure,
                 public_exposure=exposure_of(system, learning.where(partition=Partition.PUBLIC)),
+                follows={m.value: [each.value for each in sources] for m, sources in own.head.follows.items()},
+                candidate=candidate,
                 now=system.clock(),
             )
         shutil.rmtree(checkpoints, ignore_errors=True)
@@ -200,7 +204,7 @@ def exposure_of(system: System, cohort: PiecewiseCohort) -> Mapping[Channel, int
     counts = Counter[tuple[str, Modality]]()
     for rows in map(training_rows, cohort.pieces()):
         counts.update((row.subject, modality) for i, row in enumerate(rows.rows) for modality in rows.present(i))
-    return {Channel(system.keyring.subject_key(s), m.value): count for (s, m), count in counts.items()}
+    return {Channel(system.identities.subject_key(s), m.value): count for (s, m), count in counts.items()}
 
 
 def _check_name(line: str) -> None:

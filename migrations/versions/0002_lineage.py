@@ -78,6 +78,8 @@ def _create_requests() -> None:
         sa.UniqueConstraint("digest", name=op.f("uq_revocation_digest")),
     )
     op.create_index("ix_revocation_state", "revocation", ["state", "due"])
+    waiting = sa.text("state NOT IN ('completed', 'denied', 'cancelled', 'duplicate')")
+    op.create_index("ix_revocation_due", "revocation", ["due", "id"], sqlite_where=waiting, postgresql_where=waiting)
     op.create_index("ix_revocation_requested_at", "revocation", ["requested_at", "id"])
     op.create_index("ix_revocation_filed_by", "revocation", ["filed_by", "requested_at", "id"])
     op.create_index("ix_revocation_subject_key", "revocation", ["subject_key", "requested_at", "id"])

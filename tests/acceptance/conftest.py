@@ -3,11 +3,12 @@
 import fcntl
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -86,34 +87,84 @@ def installed(run, program) -> Run:
     return partial(run, program)
 
 
+@dataclass(frozen=True)
+class Warm:
+    """A process that has loaded torch already and forks commands."""
+
+    process: subprocess.Popen[str]
+    folder: Path
+    numbers: Iterator[int] = field(default_factory=count)
+
+    def order(self, **order: Any) -> int:
+        """See ``warm_mbd.py``."""
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+    def begin(self, *arguments: object, stays: bool, **variables: str) -> tuple[int, Path, Path]:
+        """Its answer to a command, and where the command's output is."""
+        number = next(self.numbers)
+        out, err = self.folder / f"{number}.out", self.folder / f"{number}.err"
+        words, variables = [str(argument) for argument in arguments], environment(**variables)
+        answer = self.order(arguments=words, environment=variables, stdout=str(out), stderr=str(err), stays=stays)
+        return answer, out, err
+
+
+@dataclass(frozen=True)
+class Service:
+    """A command that stays."""
+
+    warm: Warm
+    process: int
+    out: Path
+    err: Path
+
+    def end(self, number: int) -> Done:
+        """Send it a signal, and wait for its end."""
+        os.kill(self.process, number)
+        return Done(self.warm.order(process=self.process), self.out.read_text(), self.err.read_text())
+
+
 @pytest.fixture(scope="session")
-def mbd(tmp_path_factory) -> Iterator[Run]:
-    """The same as `installed`, from a process that has loaded torch already."""
-    folder = tmp_path_factory.mktemp("warm")
-    numbers = count()
+def warm(tmp_path_factory) -> Iterator[Warm]:
+    """One such process for all."""
     with subprocess.Popen(
         [sys.executable, Path(__file__).parent / "warm_mbd.py"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         env=environment(),
-    ) as warm:
+    ) as process:
+        yield Warm(process, tmp_path_factory.mktemp("warm"))
+        process.stdin.close()
 
-        def run(*arguments: object, **variables: str) -> Done:
-            number = next(numbers)
-            out, err = folder / f"{number}.out", folder / f"{number}.err"
-            order = {
-                "arguments": [str(argument) for argument in arguments],
-                "environment": environment(**variables),
-                "stdout": str(out),
-                "stderr": str(err),
-            }
-            warm.stdin.write(json.dumps(order) + "\n")
-            warm.stdin.flush()
-            return Done(int(warm.stdout.readline()), out.read_text(), err.read_text())
 
-        yield run
-        warm.stdin.close()
+@pytest.fixture(scope="session")
+def mbd(warm) -> Run:
+    """The same as `installed`, from a process that has loaded torch already."""
+
+    def run(*arguments: object, **variables: str) -> Done:
+        code, out, err = warm.begin(*arguments, stays=False, **variables)
+        return Done(code, out.read_text(), err.read_text())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def service(warm) -> Callable[..., Service]:
+    """``service("predictor", "--home", home)`` begins a command that stays, and returns when it has said a line."""
+
+    def begin(*arguments: object, **variables: str) -> Service:
+        process, out, err = warm.begin(*arguments, stays=True, **variables)
+        ended = os.pidfd_open(process)
+        try:
+            while not (out.exists() and out.read_text().endswith("\n")):
+                assert not select.select([ended], [], [], 0.02)[0], err.read_text()
+        finally:
+            os.close(ended)
+        return Service(warm, process, out, err)
+
+    return begin
 
 
 @dataclass(frozen=True)

@@ -65,3 +65,37 @@ def test_work_that_began_is_not_taken_back(mbd, home, waiting):
 def test_an_unknown_request_says_where_to_look(mbd, home):
     refused = mbd("requests", "show", "rev-0", "--home", home)
     assert (refused.code, "mbd requests list" in refused.err) == (1, True)
+
+
+def test_a_failed_request_is_tried_again_by_one_command(mbd, home, waiting):
+    done = mbd("requests", "retry", waiting, "--home", home, "--json")
+    assert done.code == 0, done.err
+    assert done.json["state"] == "completed"
+    assert [result["line"] for result in done.json["results"]] == ["demo"]
+    again = mbd("requests", "retry", waiting, "--home", home)
+    assert again.code == 1
+    assert "'retry' is not possible: the request is completed." in " ".join(again.err.split())
+
+
+def test_where_a_worker_lives_a_failed_request_is_left_to_it_and_its_progress_is_shown(mbd, home, waiting):
+    from mbd.records import progress, workers
+    from mbd.records.database import begin_locked
+    from mbd.records.progress import Progress
+    from mbd.settings import Settings
+    from mbd.workflow.office import open_office
+
+    with open_office(Settings(home=home)) as office, begin_locked(office.engine) as connection:
+        now = office.clock()
+        workers.beat(connection, "worker-1", at=now)
+        progress.put(connection, [waiting], Progress("demo: deleting", 0.25, now, now, now))
+    done = mbd("requests", "retry", waiting, "--home", home)
+    assert (done.code, "A worker takes it up" in done.out) == (0, True)
+    shown = mbd("requests", "show", waiting, "--home", home, "--json").json
+    assert (shown["state"], shown["progress"]["step"], shown["progress"]["fraction"]) == (
+        "approved",
+        "demo: deleting",
+        0.25,
+    )
+    assert "at work: demo: deleting, 25% of the whole" in " ".join(
+        mbd("requests", "show", waiting, "--home", home).out.split()
+    )

@@ -17,9 +17,10 @@ from mbd.lattice.model import load_model
 from mbd.settings import Settings
 from mbd.training import recipes
 from mbd.workflow.evaluation import predict_rows
+from mbd.workflow.office import utc_now
 from mbd.workflow.replay import replay
 from mbd.workflow.revocation import revoke
-from mbd.workflow.system import open_system, utc_now
+from mbd.workflow.system import open_system
 from mbd.workflow.training import train_line
 
 pytestmark = pytest.mark.real_data

@@ -2,7 +2,8 @@
 
 Each command has a process, arguments, environment and output files of its own and runs the same ``main`` as the
 installed program; only the seconds that torch takes to load, and to be taken down again, are spent once. Orders are
-lines of JSON on standard input, the answers exit codes.
+lines of JSON on standard input, the answers exit codes; of a command that is to stay, its process id, whose end can be
+waited for by another order.
 """
 
 import gc
@@ -11,6 +12,7 @@ import os
 import sys
 import traceback
 
+import mbd.workflow.predicting.predictor
 import mbd.workflow.replay
 import mbd.workflow.revocation
 import mbd.workflow.training  # noqa: F401 - imported to be there when a command imports them
@@ -38,8 +40,9 @@ def obey(order):
 
 gc.freeze()
 for line in sys.stdin:
-    child = os.fork()
+    order = json.loads(line)
+    child = order.get("process") or os.fork()
     if child == 0:
-        obey(json.loads(line))
-    _, status = os.waitpid(child, 0)
-    print(os.waitstatus_to_exitcode(status), flush=True)  # noqa: T201 - the answer
+        obey(order)
+    answer = child if order.get("stays") else os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print(answer, flush=True)  # noqa: T201

@@ -19,18 +19,23 @@ def shown_commands(markdown):
 def complaint(program, line):
     """What is wrong with a command line, or None. Words after a pipe, a redirection or && are another program's."""
     words = shlex.split(re.split(r"\s(?:\||>|&&|;)", line)[0], comments=True)[1:]
-    command, options = program, {"--version", "--help"}
+    command, takes_value, is_value = program, {"--version": False, "--help": False}, False
     for word in words:
-        name = word.partition("=")[0]
-        if name.startswith("--"):
-            if name not in options:
+        name, given, _ = word.partition("=")
+        if is_value:
+            is_value = False
+        elif name.startswith("--"):
+            if name not in takes_value:
                 return f"{line!r}: there is no option {name}"
+            is_value = takes_value[name] and not given
         elif inner := getattr(command, "commands", None):
             if word not in inner:
                 return f"{line!r}: there is no command {word!r}"
             command = inner[word]
-            options = {"--help"} | {option for parameter in command.params for option in parameter.opts}
-    whole = not getattr(command, "commands", None) or {"--version", "--help"} & set(words)
+            known = {option: not getattr(p, "is_flag", False) for p in command.params for option in p.opts}
+            takes_value = {"--help": False} | known
+    alone = not getattr(command, "commands", None) or (command is not program and command.invoke_without_command)
+    whole = alone or {"--version", "--help"} & set(words)
     return None if whole else f"{line!r} is not a whole command"
 
 

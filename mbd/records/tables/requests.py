@@ -1,8 +1,11 @@
 """What was asked, what is refused since, and what is said to people."""
 
-from sqlalchemy import JSON, Boolean, Column, Date, ForeignKey, Index, Integer, LargeBinary, Table, Text
+from sqlalchemy import JSON, Boolean, Column, Date, ForeignKey, Index, Integer, LargeBinary, Table, Text, text
 
 from mbd.records.tables.schema import UtcDateTime, metadata
+
+OPEN = text("state NOT IN ('completed', 'denied', 'cancelled', 'duplicate')")
+"""Of a request that waits for somebody."""
 
 # What was asked to be withdrawn, how far it has come and until when it must; `scope` is a list of
 # {subject_key, modality}. `filed_by` is the id of who filed it, who may follow it: a key or a token, never a name.
@@ -21,6 +24,7 @@ revocation = Table(
     Column("filed_by", Text, nullable=False),
     Column("subject_key", Text),  # of a request about one person
     Index("ix_revocation_state", "state", "due"),
+    Index("ix_revocation_due", "due", "id", sqlite_where=OPEN, postgresql_where=OPEN),
     Index("ix_revocation_requested_at", "requested_at", "id"),
     Index("ix_revocation_filed_by", "filed_by", "requested_at", "id"),
     Index("ix_revocation_subject_key", "subject_key", "requested_at", "id"),

@@ -18,15 +18,15 @@ api_key = Table(
     Column("revoked_at", UtcDateTime),
 )
 
-# What was answered to a POST with an Idempotency-Key, to answer it again; `status` is empty while it is worked on.
+# What was answered to a POST with an Idempotency-Key, to answer it again.
 idempotency = Table(
     "idempotency",
     metadata,
     Column("principal", Text, primary_key=True),
     Column("key", Text, primary_key=True),
     Column("digest", Text, nullable=False),
-    Column("status", Integer),
-    Column("answer", Text),
+    Column("status", Integer, nullable=False),
+    Column("answer", Text, nullable=False),
     Column("created_at", UtcDateTime, nullable=False, index=True),
 )
 

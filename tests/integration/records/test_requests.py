@@ -44,9 +44,9 @@ def take(engine: Engine, actions: Sequence[Action], at: datetime) -> Revocation:
 
 
 def test_a_request_comes_back_as_it_was_filed(engine: Engine, asked: Revocation, filed: Revocation) -> None:
-    assert filed == asked
+    assert filed == replace(asked, filed_by=PERSON.id)
     with begin_snapshot(engine) as connection:
-        assert requests.get(connection, "r1") == asked
+        assert requests.get(connection, "r1") == filed
         assert requests.events(connection, "r1") == (Event(Action.FILE, State.FILED, PERSON, asked.requested_at, None),)
 
 
@@ -184,7 +184,10 @@ def test_a_suppressed_channel_stays_so_until_every_request_for_it_is_cancelled(
         suppress(connection, [ANNA], since=filed.requested_at + day, revocation_id="r2")
     with begin_snapshot(engine) as connection:
         listed = suppressions(connection)
+        of_anna, of_nobody = (suppressions(connection, of=keys) for keys in ([ANNA.subject_key], []))
     assert listed == Suppressions(frozenset(filed.scope))
+    assert {channel.subject_key for channel in of_anna.channels} == {"anna", EVERYONE}
+    assert {channel.subject_key for channel in of_nobody.channels} == {EVERYONE}
     assert listed.covers(Channel("ben", "vision"))
     with begin_locked(engine) as connection:
         lift(connection, "r1", at=filed.requested_at + 2 * day)

@@ -11,7 +11,8 @@ from mbd.cohort.modality import Modality
 from mbd.cohort.synthetic import Subjects, synthetic_cohort
 from mbd.settings import Settings
 from mbd.training.recipe import Recipe
-from mbd.workflow.system import System, open_system, utc_now
+from mbd.workflow.office import utc_now
+from mbd.workflow.system import System, open_system
 from mbd.workflow.training import train_line
 
 RECIPE = Recipe(epochs=2, options={"width": 8, "property_width": 8})

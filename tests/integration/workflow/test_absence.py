@@ -226,7 +226,7 @@ def test_commitments_of_one_person_differ_between_lines_and_between_versions(two
 
 def test_no_certificate_holds_a_name(certifying):
     (result,) = revoke(certifying, of(NOBODY))
-    key = certifying.keyring.subject_key(NOBODY)
+    key = certifying.identities.subject_key(NOBODY)
     with begin_snapshot(certifying.engine) as connection:
         envelope = certificates.get(connection, result.certificate).envelope
     payload = result.bundle.read_bytes() + envelope.encode()

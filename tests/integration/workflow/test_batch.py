@@ -75,7 +75,7 @@ def test_lineage_names_the_certificate_of_the_person_who_asks(system, asked, peo
         assert live_descendants_of_revoked(connection) == ()
         for results, pairs in zip(batch, asked, strict=True):
             for person, modality in pairs:
-                (seen,) = models_exposed_to(connection, Channel(system.keyring.subject_key(person), modality.value))
+                (seen,) = models_exposed_to(connection, Channel(system.identities.subject_key(person), modality.value))
                 assert seen.ended_by.certificate_id == results[0].certificate
         report = fsck.fsck(connection, verify_note=system.keyring.read_checkpoint)
     assert report.ok

@@ -11,7 +11,7 @@ from mbd.records import requests
 from mbd.records.database import begin_snapshot
 from mbd.records.lifecycle import Action, Role, State
 from mbd.settings import Settings
-from mbd.workflow import decisions, filing, revocation
+from mbd.workflow import decisions, deleting, filing, revocation
 from mbd.workflow.decisions import COMMAND_LINE, FOR_THE_PERSON
 
 AUDIO = Modality.AUDIO
@@ -54,7 +54,7 @@ def test_a_failure_is_written_down_by_its_kind_alone_and_tried_again(system, fil
         raise DeletionError(f"{people[0]} cannot be deleted.", remedy="wait")
 
     with monkeypatch.context() as patched:
-        patched.setattr(revocation.engine, "delete", refuse)
+        patched.setattr(deleting.engine, "delete", refuse)
         with pytest.raises(DeletionError):
             revocation.resume(system)
     found, steps = stored(system, filed)
@@ -65,8 +65,18 @@ def test_a_failure_is_written_down_by_its_kind_alone_and_tried_again(system, fil
     assert [step.action for step in steps[-3:]] == [Action.RETRY, Action.START, Action.COMPLETE]
 
 
+def cancel(system, request, **how):
+    with decisions.deciding(system) as connection:
+        return decisions.cancel(system, connection, request, **how)
+
+
+def extend(system, request, **how):
+    with decisions.deciding(system) as connection:
+        return decisions.extend(system, connection, request, **how)
+
+
 def test_a_cancelled_request_is_not_carried_out_and_its_channels_are_free_again(system, filed, people):
-    decisions.cancel(system, filed.id, by=FOR_THE_PERSON, reason="changed their mind")
+    cancel(system, filed.id, by=FOR_THE_PERSON, reason="changed their mind")
     assert not system.suppressed()(people[0], AUDIO)
     assert revocation.resume(system) == []
     found, steps = stored(system, filed)
@@ -76,34 +86,34 @@ def test_a_cancelled_request_is_not_carried_out_and_its_channels_are_free_again(
 
 def test_a_channel_that_somebody_else_asked_for_stays_suppressed(system, filed, people):
     filing.file_revocations(system, [frozenset({(EVERYONE, AUDIO)})], "gdpr")
-    decisions.cancel(system, filed.id, by=FOR_THE_PERSON)
+    cancel(system, filed.id, by=FOR_THE_PERSON)
     assert system.suppressed()(people[0], AUDIO)
 
 
 def test_what_was_done_is_not_cancelled(system, filed, people):
     revocation.resume(system)
     with pytest.raises(TransitionError, match="the request is completed"):
-        decisions.cancel(system, filed.id, by=FOR_THE_PERSON)
+        cancel(system, filed.id, by=FOR_THE_PERSON)
     assert system.suppressed()(people[0], AUDIO)
 
 
 def test_an_officer_does_not_cancel_for_a_person(system, filed):
     with pytest.raises(TransitionError, match="not for the officer"):
-        decisions.cancel(system, filed.id, by=COMMAND_LINE)
+        cancel(system, filed.id, by=COMMAND_LINE)
 
 
 def test_an_extension_takes_the_longer_period_of_the_law_once(system, filed):
     long = decisions.deadlines_of(system.settings, "gdpr", filed.requested_at).extended
-    assert decisions.extend(system, filed.id, by=COMMAND_LINE, reason="many at once").due == long > filed.due
+    assert extend(system, filed.id, by=COMMAND_LINE, reason="many at once").due == long > filed.due
     with pytest.raises(TransitionError, match="extended before"):
-        decisions.extend(system, filed.id, by=COMMAND_LINE, reason="still many")
+        extend(system, filed.id, by=COMMAND_LINE, reason="still many")
 
 
 def test_a_regime_without_a_time_has_the_policys_and_is_not_extended(system, people):
     (request,) = filing.file_revocations(system, [frozenset({(people[0], AUDIO)})], "bipa")
     assert (request.due - request.requested_at.date()).days == system.settings.deadline_days
     with pytest.raises(TransitionError, match="'bipa' knows no longer period"):
-        decisions.extend(system, request.id, by=COMMAND_LINE, reason="many at once")
+        extend(system, request.id, by=COMMAND_LINE, reason="many at once")
 
 
 def test_the_policy_sets_days_and_holidays():
@@ -119,8 +129,8 @@ def test_nothing_is_decided_on_a_restored_backup(system, filed, monkeypatch):
 
     monkeypatch.setattr(decisions, "refuse_rollback", behind)
     for decide in (
-        lambda: decisions.cancel(system, filed.id, by=FOR_THE_PERSON),
-        lambda: decisions.extend(system, filed.id, by=COMMAND_LINE, reason="many"),
+        lambda: cancel(system, filed.id, by=FOR_THE_PERSON),
+        lambda: extend(system, filed.id, by=COMMAND_LINE, reason="many"),
     ):
         with pytest.raises(LedgerError, match="behind"):
             decide()
@@ -129,4 +139,4 @@ def test_nothing_is_decided_on_a_restored_backup(system, filed, monkeypatch):
 
 def test_an_unknown_request_is_an_error(system):
     with pytest.raises(RecordsError, match="no request 'rev-0'"):
-        decisions.cancel(system, "rev-0", by=FOR_THE_PERSON)
+        cancel(system, "rev-0", by=FOR_THE_PERSON)

@@ -114,7 +114,7 @@ def test_the_live_version_keeps_its_transcript_when_the_backbone_stays(open_as, 
 def test_lineage_follows_a_voice_through_the_backbone(open_as, people):
     channel = AUDIO.value
     with open_as("retrain") as system:
-        mine, other = (Channel(system.keyring.subject_key(person), channel) for person in people[:2])
+        mine, other = (Channel(system.identities.subject_key(person), channel) for person in people[:2])
         with begin_snapshot(system.engine) as connection:
             assert [found.version for found in models_exposed_to(connection, mine)] == [1]
         revoke(system, [(people[0], AUDIO)])
@@ -127,7 +127,7 @@ def test_lineage_follows_a_voice_through_the_backbone(open_as, people):
 def test_lineage_does_not_say_that_a_surgical_update_ended_anything(open_as, people):
     """Nothing is proved of it, and the network goes on from the one that saw the voice: it still descends from it."""
     with open_as("surgical") as system:
-        mine = Channel(system.keyring.subject_key(people[0]), AUDIO.value)
+        mine = Channel(system.identities.subject_key(people[0]), AUDIO.value)
         revoke(system, [(people[0], AUDIO)])
         with begin_snapshot(system.engine) as connection:
             assert [found.version for found in models_exposed_to(connection, mine)] == [1, 2]

@@ -28,10 +28,11 @@ from mbd.workflow.destroyed_keys import read
 from mbd.workflow.erasure import forget_certificate, forget_person
 from mbd.workflow.leaks import sources
 from mbd.workflow.live import load_live_model
+from mbd.workflow.office import utc_now
 from mbd.workflow.openings import opening_for
 from mbd.workflow.replay import replay
 from mbd.workflow.revocation import resume, revoke
-from mbd.workflow.system import open_system, utc_now
+from mbd.workflow.system import open_system
 from mbd.workflow.training import train_line
 
 ALL = list(Modality)
@@ -296,7 +297,7 @@ def test_who_has_no_certificate_or_an_unfinished_request_is_refused(system, peop
     with pytest.raises(UnknownSubjectError, match="not about"):
         opening_for(system, result.certificate, people[1])
     with begin_locked(system.engine) as connection:
-        (mine,) = certificates.naming(connection, system.keyring.subject_key(people[0]))
+        (mine,) = certificates.naming(connection, system.identities.subject_key(people[0]))
         stored = requests.get(connection, mine.revocation_id)
         again = requests.file(connection, dataclasses.replace(stored, id="rev-again", digest="again"), by=OFFICER)
         for action in (Action.VERIFY_IDENTITY, Action.APPROVE):
@@ -314,7 +315,7 @@ def test_the_journal_names_nobody(system, people):
     assert (entry.certificate, entry.opening) == (result.certificate, commitments.opening_id(opening.key))
     body = system.destroyed_keys_path.read_text()
     assert people[0] not in body
-    assert system.keyring.subject_key(people[0]) not in body
+    assert system.identities.subject_key(people[0]) not in body
     assert system.destroyed_keys_path.stat().st_mode & 0o077 == 0
 
 

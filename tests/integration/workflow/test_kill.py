@@ -12,8 +12,9 @@ from mbd.cohort.modality import Modality
 from mbd.records import certificates, fsck, requests
 from mbd.records.database import begin_snapshot
 from mbd.settings import Settings
+from mbd.workflow.office import utc_now
 from mbd.workflow.revocation import resume
-from mbd.workflow.system import open_system, utc_now
+from mbd.workflow.system import open_system
 
 STEPS = [
     "suppressing",

@@ -14,8 +14,9 @@ from mbd.records.database import begin_locked, begin_snapshot
 from mbd.records.exposure import live_descendants_of_revoked
 from mbd.settings import Settings
 from mbd.workflow.leaks import hits_now, needles_before, sweep_deployment
+from mbd.workflow.office import utc_now
 from mbd.workflow.revocation import revoke
-from mbd.workflow.system import open_system, utc_now
+from mbd.workflow.system import open_system
 from mbd.workflow.training import train_line
 
 pytestmark = pytest.mark.postgres

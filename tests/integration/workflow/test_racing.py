@@ -10,7 +10,7 @@ from mbd.lattice.fit import training_rows
 from mbd.lattice.model import load_model
 from mbd.records import certificates, fsck, models
 from mbd.records.database import begin_snapshot
-from mbd.workflow.system import utc_now
+from mbd.workflow.office import utc_now
 
 SCRIPT = """
 import sys, time

@@ -16,8 +16,9 @@ from mbd.records.exposure import live_descendants_of_revoked
 from mbd.settings import Settings
 from mbd.workflow import claim
 from mbd.workflow.log import sign_checkpoint
+from mbd.workflow.office import utc_now
 from mbd.workflow.revocation import resume, revoke
-from mbd.workflow.system import open_system, utc_now
+from mbd.workflow.system import open_system
 from mbd.workflow.training import train_line
 
 AUDIO, TEXT, VISION = Modality.AUDIO, Modality.TEXT, Modality.VISION

@@ -14,10 +14,11 @@ from mbd.settings import Settings
 from mbd.workflow.log import sign_checkpoint
 from mbd.workflow.log_source import FolderSource
 from mbd.workflow.notices import revoke_certificate
+from mbd.workflow.office import utc_now
 from mbd.workflow.publication import log_folder
 from mbd.workflow.restoration import check_restored, public_copy, recover_log
 from mbd.workflow.revocation import revoke
-from mbd.workflow.system import open_system, utc_now
+from mbd.workflow.system import open_system
 
 AUDIO = Modality.AUDIO
 

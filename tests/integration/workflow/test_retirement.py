@@ -20,10 +20,11 @@ from mbd.workflow import retirement
 from mbd.workflow.log import sign_checkpoint
 from mbd.workflow.log_source import FolderSource
 from mbd.workflow.notices import reissue
+from mbd.workflow.office import utc_now
 from mbd.workflow.publication import log_folder
 from mbd.workflow.retirement import retire
 from mbd.workflow.revocation import revoke
-from mbd.workflow.system import open_system, utc_now
+from mbd.workflow.system import open_system
 from mbd.workflow.training import train_line
 
 AUDIO = Modality.AUDIO

@@ -22,8 +22,9 @@ from mbd.records.suppression import Channel
 from mbd.settings import Settings
 from mbd.workflow.evaluation import metrics_by_pattern, predict_rows
 from mbd.workflow.filing import channels_of
+from mbd.workflow.office import utc_now
 from mbd.workflow.revocation import revoke
-from mbd.workflow.system import open_system, utc_now
+from mbd.workflow.system import open_system
 from mbd.workflow.training import train_line
 
 AUDIO, TEXT, VISION = Modality.AUDIO, Modality.TEXT, Modality.VISION
@@ -57,7 +58,7 @@ def test_one_voice_is_withdrawn_certified_and_verified(check, system, cohort, pe
 def test_the_person_is_nowhere_in_a_certificate(check, system, people):
     (result,) = revoke(system, [(people[0], AUDIO)])
     statement = check(system, result).statement.canonical()
-    for secret in (people[0].encode(), system.keyring.subject_key(people[0]).encode()):
+    for secret in (people[0].encode(), system.identities.subject_key(people[0]).encode()):
         assert secret not in statement
         assert secret not in result.bundle.read_bytes()
 
@@ -120,7 +121,7 @@ def test_five_voices_one_after_the_other_compose_their_budget(check, system, coh
         assert model.statistics == model.featurizer.statistics(training_rows(remaining))
     with begin_snapshot(system.engine) as connection:
         assert live_descendants_of_revoked(connection) == ()
-        seen = models_exposed_to(connection, Channel(system.keyring.subject_key(people[4]), "audio"))
+        seen = models_exposed_to(connection, Channel(system.identities.subject_key(people[4]), "audio"))
         assert [version.version for version in seen] == [1, 2, 3, 4, 5]
         assert {version.ended_by.version for version in seen} == {6}
         report = fsck.fsck(connection, verify_note=system.keyring.read_checkpoint)

@@ -24,9 +24,10 @@ from mbd.workflow.issuance import publish_certificate
 from mbd.workflow.keyring import key_path
 from mbd.workflow.log import sign_checkpoint
 from mbd.workflow.notices import reissue, revoke_certificate
+from mbd.workflow.office import utc_now
 from mbd.workflow.revocation import revoke
 from mbd.workflow.rotation import compromised, renew, rotate
-from mbd.workflow.system import open_system, utc_now
+from mbd.workflow.system import open_system
 
 AUDIO = Modality.AUDIO
 DAY = timedelta(days=1)

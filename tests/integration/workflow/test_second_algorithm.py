@@ -11,7 +11,8 @@ from mbd.records import fsck
 from mbd.records.database import begin_snapshot
 from mbd.settings import Settings
 from mbd.workflow.log import commit_to_noise, sign_checkpoint
-from mbd.workflow.system import open_system, utc_now
+from mbd.workflow.office import utc_now
+from mbd.workflow.system import open_system
 
 
 @pytest.fixture

@@ -19,10 +19,11 @@ from mbd.records import certificates, fsck, ledger, requests
 from mbd.records.database import begin_snapshot
 from mbd.settings import Settings
 from mbd.workflow.log import commit_to_noise
+from mbd.workflow.office import utc_now
 from mbd.workflow.revocation import resume, revoke
 from mbd.workflow.rotation import compromised, rotate
 from mbd.workflow.signers import external_signer
-from mbd.workflow.system import open_system, utc_now
+from mbd.workflow.system import open_system
 from mbd.workflow.training import train_line
 
 

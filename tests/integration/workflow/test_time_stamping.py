@@ -15,9 +15,10 @@ from mbd.errors import SettingsError, TimeStampError
 from mbd.records import certificates
 from mbd.records.database import begin_snapshot
 from mbd.settings import Settings
+from mbd.workflow.office import utc_now
 from mbd.workflow.revocation import resume, revoke
 from mbd.workflow.rotation import trust_authority
-from mbd.workflow.system import open_system, utc_now
+from mbd.workflow.system import open_system
 from mbd.workflow.time_stamping import stamp
 
 AUDIO = Modality.AUDIO

@@ -143,7 +143,7 @@ def test_the_towers_that_a_withdrawal_drops_are_gone_from_the_disk(system, peopl
 
 
 def test_lineage_names_the_models_that_saw_a_voice_and_no_later_one(system, people):
-    channel = Channel(system.keyring.subject_key(people[0]), "audio")
+    channel = Channel(system.identities.subject_key(people[0]), "audio")
     with begin_snapshot(system.engine) as connection:
         assert [found.version for found in models_exposed_to(connection, channel)] == [1]
     revoke(system, [(people[0], AUDIO)])
@@ -151,7 +151,7 @@ def test_lineage_names_the_models_that_saw_a_voice_and_no_later_one(system, peop
     with begin_snapshot(system.engine) as connection:
         (found,) = models_exposed_to(connection, channel)
     assert (found.version, found.ended_by.version) == (1, 2)
-    other = Channel(system.keyring.subject_key(people[1]), "audio")
+    other = Channel(system.identities.subject_key(people[1]), "audio")
     with begin_snapshot(system.engine) as connection:
         assert [found.version for found in models_exposed_to(connection, other)] == [1, 2, 3]
 

@@ -2,48 +2,14 @@
 
 import json
 import signal
-import socket
 from base64 import b64decode, b64encode
-from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
 
 import httpx
 import pytest
-import uvicorn
-from fastapi import FastAPI
 
-from api.app import create_app
 from api.problems import Kind
 from certs.encoding import canonical_json
-from mbd.settings import Settings
-
-
-@dataclass(frozen=True)
-class Api:
-    """A real server over a deployment, in a thread, and a client."""
-
-    app: FastAPI
-    client: httpx.Client
-
-    def get(self, path):
-        return self.client.get(path)
-
-    def post(self, path, content):
-        return self.client.post(path, content=content)
-
-
-@pytest.fixture
-def api(home):
-    app = create_app(Settings(home=home))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, server_header=False))
-    with socket.create_server(("127.0.0.1", 0)) as bound:
-        thread = Thread(target=server.run, kwargs={"sockets": [bound]})
-        thread.start()
-        with httpx.Client(base_url=f"http://127.0.0.1:{bound.getsockname()[1]}", timeout=30) as client:
-            yield Api(app, client)
-        server.should_exit = True
-        thread.join()
 
 
 @pytest.fixture
@@ -51,14 +17,6 @@ def certificate(home):
     """Its folder."""
     (folder,) = (home / "certificates").iterdir()
     return folder
-
-
-def problem(answer):
-    """The kind of a problem document, which says its own status."""
-    assert answer.headers["content-type"] == "application/problem+json"
-    document = answer.json()
-    assert document["status"] == answer.status_code
-    return next(kind for kind in Kind if kind.path == document["type"])
 
 
 def test_a_certificate_is_given_as_it_was_issued(api, certificate):
@@ -149,12 +107,12 @@ def test_the_log_is_given_byte_for_byte(api, home):
         "/docs",
     ],
 )
-def test_what_is_not_there_is_not_found(api, path):
+def test_what_is_not_there_is_not_found(api, path, problem):
     answer = api.get(path)
     assert (answer.status_code, problem(answer)) == (404, Kind.NOT_FOUND)
 
 
-def test_a_wrong_id_and_a_wrong_method_say_so(api):
+def test_a_wrong_id_and_a_wrong_method_say_so(api, problem):
     answer = api.get("/v1/certificates/%00' OR 1=1")
     assert (answer.status_code, problem(answer)) == (422, Kind.INVALID_REQUEST)
     assert "OR 1=1" not in answer.text
@@ -163,7 +121,7 @@ def test_a_wrong_id_and_a_wrong_method_say_so(api):
 
 
 @pytest.mark.parametrize("announced", [True, False])
-def test_a_body_that_is_too_large_is_refused_whatever_it_announces(api, announced):
+def test_a_body_that_is_too_large_is_refused_whatever_it_announces(api, announced, problem):
     parts = [bytes(1 << 16)] * 17
     answer = api.post("/v1/certificates/verify", content=b"".join(parts) if announced else iter(parts))
     assert (answer.status_code, problem(answer)) == (413, Kind.TOO_LARGE)
@@ -176,9 +134,9 @@ def test_every_kind_of_problem_is_explained(api, kind):
     assert explained["meaning"]
 
 
-def test_alive_is_not_ready(api, home):
+def test_alive_is_not_ready(api, home, problem):
     assert api.get("/readyz").json() == {"status": "ready", "log_size": 2}
-    api.app.state.deployment.engine.dispose()
+    api.office.engine.dispose()
     for file in home.glob("mbd.sqlite3*"):
         file.unlink()
     assert api.get("/healthz").json() == {"status": "alive"}
@@ -189,7 +147,7 @@ def test_alive_is_not_ready(api, home):
         assert "sqlite" not in answer.text
 
 
-def test_a_mistake_of_ours_says_nothing_of_itself(api, home):
+def test_a_mistake_of_ours_says_nothing_of_itself(api, home, problem):
     (home / "published" / "trusted_root.json").unlink()
     assert problem(api.get("/.well-known/trusted_root.json")) is Kind.NOT_FOUND
     answer = api.post("/v1/certificates/verify", content=b"{}")
@@ -217,10 +175,13 @@ def test_a_served_log_is_one_that_monitors_follow(served, mbd, home, tmp_path):
     assert httpx.get(f"{served}/readyz").json()["status"] == "ready"
 
 
-def test_there_is_nothing_to_serve_without_a_deployment(mbd, tmp_path):
+def test_there_is_nothing_to_serve_without_a_deployment(mbd, home, tmp_path):
     refused = mbd("serve", "--home", tmp_path / "none")
     assert refused.code == 1
     assert "begin with" in refused.err
     Path(tmp_path / "empty").mkdir()
     refused = mbd("serve", "--home", tmp_path / "empty")
+    assert (refused.code, "are not complete" in refused.err) == (1, True)
+    (home / "mbd.sqlite3").unlink()
+    refused = mbd("serve", "--home", home)
     assert (refused.code, "mbd db upgrade" in refused.err) == (1, True)
