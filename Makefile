@@ -45,7 +45,7 @@ check: $(STAMP)  ## format, lint, strict types, import contracts, documents agai
 serve: $(STAMP)  ## API, worker and predictor on one machine, until Ctrl-C
 	@home="$${MBD_HOME:-$${XDG_STATE_HOME:-$$HOME/.local/state}/mbd}"; \
 		test -d "$$home" || { echo "There is no deployment in $$home yet: making the demo's ..."; $(BIN)/mbd demo --home "$$home"; }
-	@trap 'kill $$(jobs -p) 2>/dev/null; wait' EXIT INT TERM; \
+	@trap 'kill $$(jobs -p) 2>/dev/null; wait' EXIT; trap 'exit 0' INT TERM; \
 		$(BIN)/mbd worker & $(BIN)/mbd predictor & $(BIN)/mbd serve & wait -n
 
 format: $(STAMP)  ## put the code into its one form
@@ -59,6 +59,7 @@ bench: $(STAMP)  ## every table and picture, from the real cohorts in ../shared/
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.audit
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.planted_bugs
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.ledger
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.service
 	@for cohort in mosi ravdess; do \
 		OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.missing $$cohort && \
 		OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.peers.run $$cohort people && \

@@ -6,6 +6,7 @@ instead (`charge`), so that people behind one address do not use up each other's
 """
 
 import asyncio
+import contextlib
 import ipaddress
 import math
 import time
@@ -30,6 +31,7 @@ _FREE = frozenset({"/checkpoint", "/healthz", "/readyz"})
 
 _MOST_CLIENTS = 10_000
 _MINUTE = 60
+_DRAIN_SECONDS = 2
 _CLOSE = {"connection": "close"}
 
 
@@ -165,6 +167,7 @@ class LimitBody:
         if announced.isdigit() and int(announced) > self._most:
             kind = Kind.TOO_LARGE
             await respond(kind, kind.value.meaning, headers=_CLOSE)(scope, receive, send)
+            await _drain(receive)
             return
         seen, whole = 0, False
         until = asyncio.get_running_loop().time() + self._seconds
@@ -183,6 +186,14 @@ class LimitBody:
             return message
 
         await self._app(scope, counted, send)
+
+
+async def _drain(receive: Receive) -> None:
+    """Read on for a moment: closed on a client that still sends, the connection is reset, and the answer lost."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            while (message := await receive())["type"] == "http.request" and message.get("more_body", False):
+                pass
 
 
 def _problem(kind: Kind, headers: Mapping[str, str]) -> ProblemError:

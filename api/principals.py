@@ -35,10 +35,8 @@ class Scope(StrEnum):
     LINEAGE = "lineage:read"
     """See all requests, models and what came from what; change nothing."""
 
-    MODELS = "models:write"
     PREDICT = "predictions:create"
     CALLBACKS = "callbacks:manage"
-    KEYS = "keys:manage"
     METRICS = "metrics:read"
 
 

@@ -8,10 +8,14 @@ from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 
 from mbd.records import certificates, progress, requests
-from mbd.records.lifecycle import ENDED, RULES, Action, State
+from mbd.records.lifecycle import ENDED, RULES, WITH_THE_WORKER, Action, State
 from mbd.records.requests import Revocation
 from mbd.workflow.decisions import deadlines_of, lines_holding
 from mbd.workflow.office import Office
+
+_PROOF = Action.VERIFY_IDENTITY
+_WORKED_ON = WITH_THE_WORKER | {State.COMPLETED}
+"""States in which there may be progress and certificates."""
 
 
 class CertificateView(BaseModel):
@@ -73,6 +77,7 @@ class EventView(BaseModel):
 class ReviewView(RevocationView):
     """A request as an officer sees it who decides."""
 
+    identity: str | None = Field(description="How it was proved that the person asks; none as long as it is not.")
     lines_holding: list[str] = Field(
         description="Model lines whose live version holds any of it. With none, deny it as no_match."
     )
@@ -86,14 +91,15 @@ def view(office: Office, connection: Connection, revocation: Revocation) -> Revo
 def review(office: Office, connection: Connection, revocation: Revocation) -> ReviewView:
     """One request, with what an officer needs."""
     shown = view(office, connection, revocation).model_dump()
-    return ReviewView(**shown, lines_holding=list(lines_holding(connection, revocation)))
+    proofs = (step.reason for step in requests.events(connection, revocation.id) if step.action is _PROOF)
+    return ReviewView(**shown, identity=next(proofs, None), lines_holding=list(lines_holding(connection, revocation)))
 
 
 def views(office: Office, connection: Connection, found: Sequence[Revocation]) -> list[RevocationView]:
     """Some requests, with two questions to the database for all of them."""
-    ids = [revocation.id for revocation in found]
+    ids = [revocation.id for revocation in found if revocation.state in _WORKED_ON]
     issued = defaultdict(list)
-    for each in certificates.of_revocations(connection, ids):
+    for each in certificates.of_revocations(connection, ids) if ids else ():
         issued[each.revocation_id].append(
             CertificateView(
                 id=each.id,
@@ -103,7 +109,7 @@ def views(office: Office, connection: Connection, found: Sequence[Revocation]) -
                 issued=each.bundle is not None,
             )
         )
-    working = progress.of(connection, ids)
+    working = progress.of(connection, ids) if ids else {}
     today = office.clock().date()
     return [_view(office, revocation, issued[revocation.id], working.get(revocation.id), today) for revocation in found]
 

@@ -19,6 +19,8 @@ from typing import Any
 
 from rich.progress import track
 
+from benchmarks.nursery import Nursery
+
 ROOT = Path(__file__).resolve().parents[1]
 PATCHES = ROOT / "tests" / "planted"
 RESULT = Path(__file__).with_name("results") / "planted-bugs.json"
@@ -52,7 +54,7 @@ class Found:
         broken: the reports that say a claim is broken.
         held: how many say that it holds.
         error: what stopped the attack, if something did: code that cannot run makes no release.
-        seconds: of processor time, starting the program included.
+        seconds: of processor time; the libraries were loaded before.
     """
 
     broken: list[dict[str, Any]]
@@ -70,40 +72,35 @@ def bugs() -> list[Bug]:
     return found
 
 
-def attack(names: list[str], patch: Path | None = None) -> Found:
+def attack(nursery: Nursery, names: list[str], patch: Path | None = None) -> Found:
     """Run these attacks on a copy of the code, with a bug planted in it or without."""
-    with tempfile.TemporaryDirectory(prefix="mbd-planted-") as folder:
+    with tempfile.TemporaryDirectory(prefix="mbd-planted-") as place:
+        folder = Path(place)
         for package in PACKAGES:
-            shutil.copytree(ROOT / package, Path(folder) / package, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
         if patch is not None:
             git = shutil.which("git") or "git"
-            subprocess.run([git, "apply", str(patch)], cwd=folder, check=True, env=_outside_of_git(folder))
+            subprocess.run([git, "apply", str(patch)], cwd=folder, check=True, env=_outside_of_git(place))
         only = [word for name in names for word in ("--only", name)]
-        command = [sys.executable, "-c", "from mbd.cli.app import main; main()", "attack", "canaries", *only]
-        options = ["--releases", str(RELEASES), "--json"]
-        started = _children()
-        done = subprocess.run(
-            [*command, *options],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": folder},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        seconds = _children() - started
+        done = nursery.run(folder, ["attack", "canaries", *only, "--releases", str(RELEASES), "--json"])
     result = json.loads(done.stdout) if done.stdout.startswith("{") else {"error": done.stderr[-2000:] or "no output"}
     reports = result.get("reports", [])
     lost = [report for report in reports if report["verdict"] == "broken"]
     held = sum(report["verdict"] == "held" for report in reports)
     error = json.dumps(result["error"]) if "error" in result else None
-    return Found(lost, held, error, seconds)
+    return Found(lost, held, error, done.seconds)
 
 
 def main() -> None:
     """Plant every bug, and none."""
+    with Nursery() as nursery:
+        _measure(nursery)
+
+
+def _measure(nursery: Nursery) -> None:
     rows = []
     for bug in track(bugs(), "planted bugs"):
-        found = attack([bug.attack], bug.patch)
+        found = attack(nursery, [bug.attack], bug.patch)
         rows.append(
             {
                 "bug": bug.name,
@@ -116,7 +113,7 @@ def main() -> None:
                 "seconds": round(found.seconds, 1),
             }
         )
-    clean = attack(sorted({bug.attack for bug in bugs()}))
+    clean = attack(nursery, sorted({bug.attack for bug in bugs()}))
     whole = {"held": clean.held, "broken": len(clean.broken), "error": clean.error, "seconds": round(clean.seconds, 1)}
     RESULT.write_text(json.dumps({"releases": RELEASES, "bugs": rows, "clean": whole}, indent=1) + "\n")
     missed = [row["bug"] for row in rows if not row["caught"]]
@@ -127,11 +124,6 @@ def main() -> None:
 def _outside_of_git(folder: str) -> dict[str, str]:
     """A patch is applied to plain files, whatever repository lies above the folder."""
     return {**os.environ, "GIT_CEILING_DIRECTORIES": str(Path(folder).parent)}
-
-
-def _children() -> float:
-    spent = os.times()
-    return spent.children_user + spent.children_system
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from benchmarks import missing
 from benchmarks.cohorts import NAMES, load_results, size_then_order
 from benchmarks.ledger_table import ledger_table
 from benchmarks.peers import tables
+from benchmarks.service_table import service_table
 from mbd.backbones.zoo import ZOO
 from mbd.metrics.bootstrap import Interval, paired_interval
 
@@ -205,6 +206,7 @@ DOCUMENTS: dict[str, dict[str, Callable[[], str]]] = {
         **{f"fixed {name}": partial(missing.fixed_table, name) for name in COLUMNS},
         **{f"rates {name}": partial(missing.rate_table, name) for name in COLUMNS},
     },
+    "docs/operations.md": {"service": service_table},
     "docs/peers.md": {
         "methods": tables.methods_table,
         **{

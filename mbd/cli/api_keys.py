@@ -17,7 +17,7 @@ ROLES = {
     "agent": ("revocations:create", "revocations:read:own"),
     "officer": ("revocations:create", "revocations:review", "revocations:extend", "lineage:read", "callbacks:manage"),
     "auditor": ("lineage:read",),
-    "engineer": ("lineage:read", "models:write", "predictions:create"),
+    "engineer": ("lineage:read", "predictions:create"),
     "monitor": ("metrics:read",),
 }
 """What a key of each role may do."""

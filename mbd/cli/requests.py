@@ -73,6 +73,62 @@ def show(request: RequestId, home: Home = None, as_json: Json = False) -> None:
 
 
 @app.command()
+def attest(request: RequestId, home: Home = None, as_json: Json = False) -> None:
+    """Attest that the person asks it, because you have seen a proof.
+
+    Only then is looked for duplicates, and can it be approved.
+    """
+    with command(as_json) as out:
+        from mbd.records import requests
+        from mbd.workflow import decisions, intake
+        from mbd.workflow.office import open_office
+
+        with open_office(settings_for(home)) as office:
+            with decisions.deciding(office) as connection:
+                known = requests.get(connection, request)
+                proof = "attested by whoever holds the deployment's keys"
+                found = intake.verify_with_proof(office, connection, known, proof, by=decisions.COMMAND_LINE)
+            out.result = _as_json(found, office.clock().date())
+        out.say(f"The request is {found.state}.", lead="Attested.")
+
+
+@app.command()
+def approve(request: RequestId, home: Home = None, as_json: Json = False) -> None:
+    """Approve a request: from now on its channels are refused everywhere.
+
+    `mbd worker` deletes them, or `mbd revoke --resume`.
+    """
+    with command(as_json) as out:
+        from mbd.workflow import decisions
+        from mbd.workflow.office import open_office
+
+        with open_office(settings_for(home)) as office:
+            with decisions.deciding(office) as connection:
+                found = decisions.approve_reviewed(office, connection, request, by=decisions.COMMAND_LINE)
+            out.result = _as_json(found, office.clock().date())
+        out.say("Its channels are suppressed; a worker deletes them.", lead="Approved.")
+
+
+@app.command()
+def deny(
+    request: RequestId,
+    reason: Annotated[str, typer.Option(metavar="REASON", help="One of the Data Rights Protocol, such as no_match.")],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Deny a request, and tell the person why, if there is a way to reach them."""
+    with command(as_json) as out:
+        from mbd.workflow import decisions
+        from mbd.workflow.office import open_office
+
+        with open_office(settings_for(home)) as office:
+            with decisions.deciding(office) as connection:
+                found = decisions.deny(office, connection, request, by=decisions.COMMAND_LINE, reason=reason)
+            out.result = _as_json(found, office.clock().date())
+        out.say(f"The reason on record is {reason}.", lead="Denied.")
+
+
+@app.command()
 def extend(
     request: RequestId,
     reason: Annotated[

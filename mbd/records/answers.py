@@ -7,12 +7,18 @@ and a second request with the key waits for the first one's end. Writers pass a 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from mbd.records import tables
 
 KEPT = timedelta(days=1)
 """How long an answer can be had again."""
+
+# Made once: to put a statement together costs more than to run it.
+_of = tables.idempotency.c
+_FIND = select(tables.idempotency).where(_of.principal == bindparam("caller"), _of.key == bindparam("name"))
+_FORGET = delete(tables.idempotency).where(_of.created_at < bindparam("before"))
+_KEEP = insert(tables.idempotency)
 
 
 @dataclass(frozen=True)
@@ -26,21 +32,21 @@ class Answer:
 
 def find(connection: Connection, principal: str, key: str) -> Answer | None:
     """What was answered to this caller's request with this key."""
-    of = tables.idempotency.c
-    row = connection.execute(select(tables.idempotency).where(of.principal == principal, of.key == key)).one_or_none()
+    row = connection.execute(_FIND, {"caller": principal, "name": key}).one_or_none()
     return None if row is None else Answer(row.digest, row.status, row.answer)
 
 
 def keep(connection: Connection, principal: str, key: str, answer: Answer, *, at: datetime) -> None:
     """Keep an answer, and forget those that are too old."""
-    connection.execute(delete(tables.idempotency).where(tables.idempotency.c.created_at < at - KEPT))
+    connection.execute(_FORGET, {"before": at - KEPT})
     connection.execute(
-        insert(tables.idempotency).values(
-            principal=principal,
-            key=key,
-            digest=answer.digest,
-            status=answer.status,
-            answer=answer.body,
-            created_at=at,
-        )
+        _KEEP,
+        {
+            "principal": principal,
+            "key": key,
+            "digest": answer.digest,
+            "status": answer.status,
+            "answer": answer.body,
+            "created_at": at,
+        },
     )

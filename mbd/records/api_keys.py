@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from mbd.errors import RecordsError
 from mbd.records import tables
@@ -20,6 +20,7 @@ PREFIX = "mbdk_"
 """How every key begins, so that scanners find one that leaked."""
 
 _ID_CHARACTERS = 12
+_BY_DIGEST = select(tables.api_key).where(tables.api_key.c.digest == bindparam("value"))
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def create(
 
 def find(connection: Connection, token: str, *, at: datetime) -> ApiKey | None:
     """The key that a caller shows, if there is one that is neither revoked nor expired."""
-    row = connection.execute(select(tables.api_key).where(tables.api_key.c.digest == _digest(token))).one_or_none()
+    row = connection.execute(_BY_DIGEST, {"value": _digest(token)}).one_or_none()
     if row is None:
         return None
     key = _key(row)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, func, insert, literal, or_, select, tuple_, update
+from sqlalchemy import Connection, Row, Select, bindparam, func, insert, literal, or_, select, tuple_, update
 
 from mbd.errors import RecordsError, TransitionError
 from mbd.records import lifecycle, tables, webhooks
@@ -28,6 +28,11 @@ class Actor:
 
 
 WORKER = Actor(Role.WORKER, "worker")
+
+# Made once: to put a statement together costs more than to run it.
+_KEEP, _KEEP_EVENT = insert(tables.revocation), insert(tables.revocation_event)
+_BY_ID = select(tables.revocation).where(tables.revocation.c.id == bindparam("value"))
+_BY_DIGEST = select(tables.revocation).where(tables.revocation.c.digest == bindparam("value"))
 
 
 @dataclass(frozen=True)
@@ -77,32 +82,35 @@ class Event:
 
 def file(connection: Connection, revocation: Revocation, *, by: Actor) -> Revocation:
     """Keep a request, and return the one that is kept: of two with the same digest, the first."""
-    stored = _one(connection, tables.revocation.c.digest == revocation.digest)
+    stored = _one(connection, _BY_DIGEST, revocation.digest)
     if stored is not None:
         return stored
-    filed = replace(revocation, state=State.FILED, changed_at=revocation.requested_at, extended=False)
+    at = revocation.requested_at
+    filed = replace(revocation, state=State.FILED, changed_at=at, extended=False, filed_by=by.id)
     connection.execute(
-        insert(tables.revocation).values(
-            id=filed.id,
-            digest=filed.digest,
-            regime=filed.regime,
-            scope=[{"subject_key": channel.subject_key, "modality": channel.modality} for channel in filed.scope],
-            requested_at=filed.requested_at,
-            due=filed.due,
-            state=filed.state.value,
-            changed_at=filed.changed_at,
-            extended=filed.extended,
-            filed_by=by.id,
-            subject_key=filed.subject_key,
-        )
+        _KEEP,
+        {
+            "id": filed.id,
+            "digest": filed.digest,
+            "regime": filed.regime,
+            "scope": [{"subject_key": channel.subject_key, "modality": channel.modality} for channel in filed.scope],
+            "requested_at": at,
+            "due": filed.due,
+            "state": filed.state.value,
+            "changed_at": at,
+            "extended": filed.extended,
+            "filed_by": filed.filed_by,
+            "subject_key": filed.subject_key,
+        },
     )
-    _write(connection, filed.id, 0, Event(Action.FILE, filed.state, by, filed.requested_at, None))
-    return _announced(connection, filed.id, filed.requested_at)
+    _write(connection, filed.id, 0, Event(Action.FILE, filed.state, by, at, None))
+    webhooks.announce(connection, filed, at=at)
+    return filed
 
 
 def find(connection: Connection, revocation_id: str) -> Revocation | None:
     """A request by its id, or None."""
-    return _one(connection, tables.revocation.c.id == revocation_id)
+    return _one(connection, _BY_ID, revocation_id)
 
 
 def get(connection: Connection, revocation_id: str) -> Revocation:
@@ -158,7 +166,9 @@ def act(
     connection.execute(update(tables.revocation).where(tables.revocation.c.id == revocation_id).values(**changes))
     number = select(func.count()).where(tables.revocation_event.c.revocation_id == revocation_id)
     _write(connection, revocation_id, connection.scalar(number) or 0, Event(action, state, by, at, reason))
-    return _announced(connection, revocation_id, at)
+    changed = get(connection, revocation_id)
+    webhooks.announce(connection, changed, at=at)
+    return changed
 
 
 def events(connection: Connection, revocation_id: str) -> tuple[Event, ...]:
@@ -262,30 +272,24 @@ def _extended(current: Revocation, due: date | None) -> date:
     return due
 
 
-def _announced(connection: Connection, revocation_id: str, at: datetime) -> Revocation:
-    """The request after its last event, of which those are told who listen."""
-    changed = get(connection, revocation_id)
-    webhooks.announce(connection, changed, at=at)
-    return changed
-
-
 def _write(connection: Connection, revocation_id: str, number: int, event: Event) -> None:
     connection.execute(
-        insert(tables.revocation_event).values(
-            revocation_id=revocation_id,
-            number=number,
-            action=event.action.value,
-            state=event.state.value,
-            role=event.by.role.value,
-            actor=event.by.id,
-            at=event.at,
-            reason=event.reason,
-        )
+        _KEEP_EVENT,
+        {
+            "revocation_id": revocation_id,
+            "number": number,
+            "action": event.action.value,
+            "state": event.state.value,
+            "role": event.by.role.value,
+            "actor": event.by.id,
+            "at": event.at,
+            "reason": event.reason,
+        },
     )
 
 
-def _one(connection: Connection, condition: ColumnElement[bool]) -> Revocation | None:
-    row = connection.execute(select(tables.revocation).where(condition)).one_or_none()
+def _one(connection: Connection, query: Select[Any], value: str) -> Revocation | None:
+    row = connection.execute(query, {"value": value}).one_or_none()
     return None if row is None else _revocation(row)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, func, insert, or_, select, update
 
 from mbd.errors import RecordsError
 from mbd.hashing import canonical_json, json_digest
@@ -28,6 +28,11 @@ DISABLED = "endpoint disabled"
 
 _webhook = tables.webhook.c
 _delivery = tables.delivery.c
+
+# Made once, for it is asked with every change: to put a statement together costs more than to run it.
+_LISTENERS = select(_webhook.id).where(
+    _webhook.disabled_at.is_(None), or_(_webhook.revocation_id == bindparam("about"), _webhook.revocation_id.is_(None))
+)
 
 
 @dataclass(frozen=True)
@@ -139,8 +144,7 @@ def announce(connection: Connection, revocation: "Revocation", *, at: datetime) 
         revocation: as it is now.
         at: when it changed.
     """
-    bound = or_(_webhook.revocation_id == revocation.id, _webhook.revocation_id.is_(None))
-    listeners = connection.scalars(select(_webhook.id).where(_webhook.disabled_at.is_(None), bound)).all()
+    listeners = connection.scalars(_LISTENERS, {"about": revocation.id}).all()
     if not listeners:
         return
     events = tables.revocation_event.c

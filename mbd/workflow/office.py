@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine
@@ -77,10 +78,16 @@ def refuse_rollback(office: Office, connection: Connection) -> None:
             channels may live and be unsuppressed.
     """
     if office.checkpoint_path.exists():
-        logs = [log.key for log in parse(office.trusted_root_path.read_bytes()).logs]
-        ours = [key for key in logs if key.name == logs[0].name]
-        checkpoint, _ = checkpoints.verify(office.checkpoint_path.read_text(), ours)
-        ledger.check_not_behind(connection, TreeHead(checkpoint.size, checkpoint.root))
+        remembered = _remembered(office.checkpoint_path.read_text(), office.trusted_root_path.read_bytes())
+        ledger.check_not_behind(connection, remembered)
+
+
+@lru_cache(maxsize=4)
+def _remembered(note: str, trusted_root: bytes) -> TreeHead:
+    """The head that a checkpoint of this log signs. Kept, because every decision asks, and few change the answer."""
+    logs = [log.key for log in parse(trusted_root).logs]
+    checkpoint, _ = checkpoints.verify(note, [key for key in logs if key.name == logs[0].name])
+    return TreeHead(checkpoint.size, checkpoint.root)
 
 
 @contextmanager

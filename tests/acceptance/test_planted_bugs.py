@@ -4,10 +4,17 @@ import json
 
 import pytest
 
+from benchmarks.nursery import Nursery
 from benchmarks.planted_bugs import PATCHES, RESULT, attack, bugs
 from mbd.workflow.canaries import CANARY_ATTACKS
 
 BUGS = bugs()
+
+
+@pytest.fixture(scope="module")
+def nursery():
+    with Nursery() as started:
+        yield started
 
 
 def test_every_patch_says_what_it_breaks_and_which_attack_must_catch_it():
@@ -21,15 +28,15 @@ def test_every_patch_says_what_it_breaks_and_which_attack_must_catch_it():
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
-def test_a_planted_bug_is_caught(bug):
-    found = attack([bug.attack], bug.patch)
+def test_a_planted_bug_is_caught(nursery, bug):
+    found = attack(nursery, [bug.attack], bug.patch)
     assert found.error is None
     assert found.broken, f"{bug.attack} passed: {bug.text}"
 
 
 @pytest.mark.parametrize("name", sorted({bug.attack for bug in BUGS}))
-def test_the_same_attack_passes_clean_code(name):
-    found = attack([name])
+def test_the_same_attack_passes_clean_code(nursery, name):
+    found = attack(nursery, [name])
     assert (found.error, found.broken) == (None, [])
     assert found.held
 

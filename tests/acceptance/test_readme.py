@@ -3,6 +3,7 @@
 import csv
 import re
 import shlex
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,9 @@ from mbd.training.recipe_file import read_recipe
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 FENCE = re.compile(r"^```console\n(.*?)^```", re.DOTALL | re.MULTILINE)
+SERVICES = {"serve", "worker", "predictor"}
+"""They run until they are told to stop."""
+
 COMMANDS = [line[2:] for block in FENCE.findall(README.read_text("utf-8")) for line in block.splitlines()]
 
 
@@ -44,9 +48,10 @@ def requests(tmp_path):
 
 
 @pytest.mark.usefixtures("own_data", "requests")
-def test_every_command_of_the_readme_does_what_it_says(mbd, tmp_path):
+def test_every_command_of_the_readme_does_what_it_says(mbd, service, tmp_path):
     assert len(COMMANDS) > 15
     ours = {"state", "mine", "my-cohort", "index.csv", "text.npy", "audio.npz", "vision.safetensors", "requests.csv"}
+    ours |= {"lineage.cdx.json"}
     for line in COMMANDS:
         program, *words = shlex.split(line, comments=True)
         assert program == "mbd", line
@@ -54,7 +59,11 @@ def test_every_command_of_the_readme_does_what_it_says(mbd, tmp_path):
         if any("CERTIFICATE" in word for word in words):
             newest = max((tmp_path / "state" / "certificates").iterdir(), key=lambda folder: folder.stat().st_mtime_ns)
             words = [word.replace("CERTIFICATE", newest.name) for word in words]
-        done = mbd(*words)
+        if words[0] in SERVICES:
+            listen = ("--listen", "127.0.0.1:0") if words[0] == "serve" else ()
+            done = service(*words, *listen).end(signal.SIGTERM)
+        else:
+            done = mbd(*words)
         assert done.code == 0, f"{line}\n{done.out}\n{done.err}"
         assert done.out.strip()
 

@@ -77,6 +77,7 @@ def serving(settings):
     app = create_app(settings)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, server_header=False))
     with socket.create_server(("127.0.0.1", 0)) as bound:
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as `mbd serve` does
         thread = Thread(target=server.run, kwargs={"sockets": [bound]})
         thread.start()
         try:

@@ -1,10 +1,12 @@
 """Predictions over the API: a predictor process answers as ``mbd predict`` does, and refuses what was withdrawn."""
 
 import json
+import re
 import shutil
 import signal
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -193,3 +195,19 @@ def test_large_bodies_are_refused_and_the_largest_are_answered(engineer, cohort,
 def test_it_takes_the_scope(api, problem):
     assert problem(api.nobody.post("/v1/predictions", one(text=[1.0]))) is Kind.UNAUTHENTICATED
     assert problem(api.caller("officer").post("/v1/predictions", one(text=[1.0]))) is Kind.FORBIDDEN
+
+
+@pytest.mark.usefixtures("predictor")
+def test_the_example_of_the_page_works(api, engineer, cohort):
+    page = Path(__file__).resolve().parents[3] / "docs" / "predictions.md"
+    (example,) = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    known = {
+        "url": str(api.client.base_url),
+        "key": engineer.headers["authorization"].removeprefix("Bearer "),
+        "person": cohort.rows[0].subject,
+        "words": [0.0] * cohort.channels[Modality.TEXT].dim,
+        "voice": [0.0] * cohort.channels[Modality.AUDIO].dim,
+    }
+    exec(compile(example, "docs/predictions.md", "exec"), known)  # noqa: S102 - what the page says is what is tested
+    (clip,) = known["answer"].json()["clips"]
+    assert (clip["used"], clip["reconstructed"]) == (["text", "audio"], ["vision"])

@@ -1,14 +1,17 @@
 """Requests over the API: filed, verified, decided and followed."""
 
 import json
+import re
+import time
 from datetime import timedelta
 
 import pytest
 
 from api.problems import Kind
-from mbd.records import requests
+from mbd.records import contacts, requests
 from mbd.records.lifecycle import Denial, State
 from mbd.records.suppression import Channel, suppressions
+from mbd.workflow.clerk import Clerk
 
 
 @pytest.fixture
@@ -36,7 +39,7 @@ def test_an_agent_files_an_officer_attests_and_approves(api, agent, officer, peo
     assert (filed["state"], filed["modalities"], filed["certificates"]) == ("filed", ["audio", "text"], [])
     assert do(officer, filed, "verify-identity", {}).json()["state"] == "pending_review"
     seen = officer.get(f"/v1/revocations/{filed['id']}").json()
-    assert seen["lines_holding"] == ["demo"]
+    assert (seen["lines_holding"], seen["identity"]) == (["demo"], "attested by an officer")
     assert "lines_holding" not in agent.get(f"/v1/revocations/{filed['id']}").json()
     key = api.office.identities.subject_key(people[0])
     with api.reading() as connection:
@@ -191,3 +194,22 @@ def test_no_answer_names_a_person(api, agent, officer, people):
             text = json.dumps(caller.get(path).json())
             assert people[0] not in text
             assert api.office.identities.subject_key(people[0]) not in text
+
+
+def test_a_code_that_was_sent_proves_who_reads_it(serve, people, tmp_path, problem):
+    mail = tmp_path / "mail"
+    mail.mkdir()
+    with serve(notifier=f"folder:{mail}") as api, Clerk(api.office):
+        agent = api.caller("agent")
+        filed = file(agent, people[0], contact="me@example.org")
+        assert filed["state"] == "identity_unverified"
+        code = None
+        while code is None:
+            letters = [letter.read_text() for letter in mail.iterdir() if not letter.name.startswith(".")]
+            code = next((found[0] for letter in letters if (found := re.search(r"\b[0-9]{8}\b", letter))), None)
+            time.sleep(0.02)
+        wrong = do(agent, filed, "verify-identity", {"code": f"{(int(code) + 1) % 10**8:08}"})
+        assert problem(wrong) is Kind.UNACCEPTABLE
+        assert do(agent, filed, "verify-identity", {"code": code}).json()["state"] == "pending_review"
+        with api.reading() as connection:
+            assert contacts.get(connection, filed["id"]).wrong_codes == 1

@@ -1,5 +1,6 @@
 """Whatever a client sends, the API answers as its own description says: no 5xx, no undocumented status or body."""
 
+import signal
 from itertools import product
 
 import pytest
@@ -32,7 +33,15 @@ EXAMPLES = 10
 
 
 @pytest.fixture
-def api(serve):
+def predictor(service, home):
+    """A real one: without it predictions are not ready, which is a 503."""
+    running = service("predictor", "--home", home)
+    yield
+    running.end(signal.SIGTERM)
+
+
+@pytest.fixture
+def api(serve, predictor):
     with serve(opendsr_domain="opendsr.example.org") as served:
         yield served
 

@@ -74,7 +74,8 @@ def test_one_of_many_that_fails_costs_a_few_solves_and_not_one_for_each(sqlite_s
     asked = fails("main", people[5])
     Work(system, READY, lambda step: None).carry_out()
     assert states(system, ids) == [State.FAILED if n == 5 else State.COMPLETED for n in range(8)]
-    assert [pairs for occasion, pairs in asked if occasion.startswith("main")] == [8, 4, 4, 2, 1, 1, 2]
+    # In which half the one is depends on the ids of requests of the same second.
+    assert sorted(pairs for occasion, pairs in asked if occasion.startswith("main")) == [1, 1, 2, 2, 4, 4, 8]
     assert [pairs for occasion, pairs in asked if occasion.startswith("second")] == [8]
 
 
