@@ -73,7 +73,7 @@ class Deployment:
 
 def deploy(home: Path, people: int, database: str | None = None) -> tuple[Deployment, list[str]]:
     """A deployment with one line, and the names of those people in it who may withdraw."""
-    cohort = synthetic_cohort(subjects=Subjects(12, 4, people, 2), clips=2)
+    cohort = synthetic_cohort(subjects=Subjects(12, 4, people, 2), clips=2, missing=0.0)
     rows = [row for row in cohort.rows if (row.partition, row.split) == (Partition.REVOCABLE, Split.TRAIN)]
     settings = Settings(home=home, database_url=database)
     with open_system(settings, create=True) as system:
