@@ -35,7 +35,7 @@ class TheirErrors(APIRoute):
         async def answer(request: Request) -> Response:
             try:
                 return await handle(request)
-            except Exception as error:
+            except Exception as error:  # what the application would answer, in their words; anything else goes on
                 handlers = request.app.exception_handlers
                 known = next((handlers[kind] for kind in type(error).__mro__ if kind in handlers), None)
                 if known is None:

@@ -122,8 +122,8 @@ def predict(
 ) -> None:
     """Predict each row of a cohort, and say from what.
 
-    Each channel (t text, a audio, v vision) of a row is present, reconstructed from the others, or suppressed, because
-    it was withdrawn.
+    Each channel (t text, a audio, v vision) of a row is present, reconstructed from the others, suppressed, because it
+    was withdrawn, or absent, where the line's network makes up nothing.
     """
     with command(as_json) as out:
         from mbd.cohort import folder
@@ -136,10 +136,11 @@ def predict(
             model = load_live_model(system, live)
             answers = predict_rows(model, folder.read(cohort), system.suppressed())
         out.result = {"line": line, "version": live.version, "predictions": [asdict(answer) for answer in answers]}
-        shown = [(a.clip, _said(a.output), *(_which(a, how) for how in Channel)) for a in answers[:limit]]
+        ways = [how for how in Channel if any(how in answer.channels.values() for answer in answers)]
+        shown = [(a.clip, _said(a.output), *(_which(a, how) for how in ways)) for a in answers[:limit]]
         out.table(
             f"Model line '{line}', version {live.version}: {len(answers)} rows",
-            ["clip", "prediction", *(how.value for how in Channel)],
+            ["clip", "prediction", *(how.value for how in ways)],
             shown,
         )
         if len(answers) > limit:

@@ -9,15 +9,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 
 from mbd.errors import RecordsError, SchemaVersionError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+REVISION = "0010"
+"""The schema that this program needs: the last one of `migrations/`. Alembic knows it too, and takes long to load."""
 
 _LOCKED = "mbd_locked"
 _ADVISORY_LOCK = int.from_bytes(b"mbd.log", "big")
@@ -48,7 +51,9 @@ def open_database(url: str) -> Engine:
     engine = _engine(location)
     try:
         with begin_snapshot(engine) as connection:
-            _require_head(_revision(connection))
+            current = _revision(connection)
+            if current != REVISION:
+                raise _unsuitable(current)
     except BaseException:
         engine.dispose()
         raise
@@ -64,6 +69,8 @@ def upgrade(url: str) -> None:
         SchemaVersionError: the schema is newer.
         RecordsError: the URL, the folder or the server is not usable.
     """
+    from alembic import command  # noqa: PLC0415 - half a second, for upgrades alone
+
     location = _parse(url)
     if location.get_backend_name() == "sqlite":
         _make_private(_sqlite_path(location))
@@ -71,7 +78,9 @@ def upgrade(url: str) -> None:
     engine = _engine(location)
     try:
         with begin_locked(engine) as connection:
-            _refuse_newer(_revision(connection))
+            current = _revision(connection)
+            if current is not None and not _is_known(current):
+                raise _unsuitable(current)
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
     finally:
@@ -220,7 +229,9 @@ def _prepare_sqlite(dbapi_connection: sqlite3.Connection, _record: object) -> No
         dbapi_connection.execute(f"PRAGMA {pragma}").close()
 
 
-def _alembic_config() -> Config:
+def _alembic_config() -> "Config":
+    from alembic.config import Config  # noqa: PLC0415 - half a second, for upgrades alone
+
     config = Config()
     # By name, so that records does not import the package that imports its tables.
     config.set_main_option("script_location", str(resources.files("migrations")).replace("%", "%%"))
@@ -228,21 +239,27 @@ def _alembic_config() -> Config:
 
 
 def _revision(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
+    """The schema's, where Alembic keeps it; None where there is none."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return found
 
 
-def _require_head(current: str | None) -> None:
-    _refuse_newer(current)
+def _is_known(revision: str) -> bool:
+    from alembic.script import ScriptDirectory  # noqa: PLC0415 - half a second, for upgrades alone
+
+    scripts = ScriptDirectory.from_config(_alembic_config())
+    return revision in {script.revision for script in scripts.walk_revisions()}
+
+
+def _unsuitable(current: str | None) -> SchemaVersionError:
+    """What is wrong with another schema than ours."""
     if current is None:
-        raise SchemaVersionError("The database has no schema yet.", remedy=_UPGRADE)
-    if current != ScriptDirectory.from_config(_alembic_config()).get_current_head():
-        raise SchemaVersionError(f"The database's schema, {current}, is older than this program.", remedy=_UPGRADE)
-
-
-def _refuse_newer(current: str | None) -> None:
-    known = {script.revision for script in ScriptDirectory.from_config(_alembic_config()).walk_revisions()}
-    if current is not None and current not in known:
-        raise SchemaVersionError(
-            f"The database's schema, {current}, is newer than this program.",
-            remedy="install the version of missing-by-design that last upgraded it",
-        )
+        return SchemaVersionError("The database has no schema yet.", remedy=_UPGRADE)
+    if _is_known(current):
+        return SchemaVersionError(f"The database's schema, {current}, is older than this program.", remedy=_UPGRADE)
+    return SchemaVersionError(
+        f"The database's schema, {current}, is newer than this program.",
+        remedy="install the version of missing-by-design that last upgraded it",
+    )

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from mbd.backbones.mbd import MissingByDesign
 from mbd.cohort.cohort import Cohort, Split, Task
 from mbd.cohort.modality import Modality, pattern_name
 from mbd.cohort.piecewise import PiecewiseCohort
@@ -25,7 +26,10 @@ class Channel(StrEnum):
 
     PRESENT = "present"
     RECONSTRUCTED = "reconstructed"
+    """Made up from the others, by a network that has a generator."""
+
     SUPPRESSED = "suppressed"
+    ABSENT = "absent"
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ def predict_rows(model: LatticeModel, cohort: Cohort, suppressed: Suppressed) ->
     """
     _require_same_channels(model, cohort)
     known = tuple(model.featurizer.backbone.interface.channels)
+    generates = isinstance(model.featurizer.backbone, MissingByDesign) and model.layout.embedding > 0
     answers = []
     allowed = drop_suppressed(cohort, suppressed)
     kept = {row.clip: j for j, row in enumerate(allowed.rows)}
@@ -89,6 +94,8 @@ def predict_rows(model: LatticeModel, cohort: Cohort, suppressed: Suppressed) ->
             else Channel.PRESENT
             if m in pattern
             else Channel.RECONSTRUCTED
+            if generates and pattern
+            else Channel.ABSENT
             for m in known
         }
         output = _answer(model.task, predictions.outputs_NK[j]) if j is not None and pattern else None

@@ -129,7 +129,8 @@ class Service:
 def warm(tmp_path_factory) -> Iterator[Warm]:
     """One such process for all."""
     with subprocess.Popen(
-        [sys.executable, Path(__file__).parent / "warm_mbd.py"],
+        [sys.executable, "-m", "tests.acceptance.warm_mbd"],
+        cwd=Path(__file__).resolve().parents[2],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

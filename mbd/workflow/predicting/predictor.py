@@ -12,7 +12,6 @@ import numpy as np
 from sqlalchemy.exc import DBAPIError
 
 from mbd.backbones.base import ChannelShape
-from mbd.backbones.mbd import MissingByDesign
 from mbd.cohort.cohort import Channel, Cohort, Feature, Pair, Partition, Row, Split
 from mbd.cohort.modality import Modality
 from mbd.derivation import closure
@@ -136,26 +135,24 @@ class Predictor:
     def _answer(self, question: Question, standing: _Standing) -> Answer:
         model = self._model(standing.live)
         rows = predict_rows(model, _cohort(model, question.clips), lambda *pair: pair in standing.withdrawn)
-        generates = isinstance(model.featurizer.backbone, MissingByDesign) and model.layout.embedding > 0
         return Answer(
             line=standing.live.line,
             version=standing.live.version,
             guarantee_class=standing.live.guarantee_class,
-            clips=[_clip_answer(row, generates) for row in rows],
+            clips=[_clip_answer(row) for row in rows],
         )
 
 
-def _clip_answer(row: RowPrediction, generates: bool) -> ClipAnswer:
+def _clip_answer(row: RowPrediction) -> ClipAnswer:
     def come_by(how: How) -> list[Any]:
         return [modality for modality, found in row.channels.items() if found is how]
 
-    answered = row.output is not None
     return ClipAnswer(
         prediction=row.output,
-        why_not=None if answered else _NOTHING_LEFT,
+        why_not=_NOTHING_LEFT if row.output is None else None,
         used=come_by(How.PRESENT),
         refused=come_by(How.SUPPRESSED),
-        reconstructed=come_by(How.RECONSTRUCTED) if answered and generates else [],
+        reconstructed=come_by(How.RECONSTRUCTED),
     )
 
 

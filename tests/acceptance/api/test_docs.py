@@ -21,7 +21,7 @@ def test_the_examples_of_the_page_work(api, people, mbd, home):
     assert known["approved"]["state"] == "approved"
     resumed = mbd("revoke", "--resume", "--home", home)  # a worker's work
     assert resumed.code == 0, resumed.err
-    exec(last, known)  # noqa: S102
+    exec(last, known)  # noqa: S102 - likewise
     assert known["now"]["state"] == "completed"
     assert [certificate["line"] for certificate in known["now"]["certificates"]] == ["demo"]
     for client in (known["agent"], known["officer"]):

@@ -32,7 +32,7 @@ from mbd.workflow.jobs.dbos_engine import DbosJobs
 from mbd.workflow.system import open_system
 from mbd.workflow.training import train_line
 
-PATIENCE_SECONDS = 90
+PATIENCE_SECONDS = 200  # DBOS' own transaction of a process that was stopped in it ends after 60
 RECIPE = Recipe(epochs=1, options={"width": 8, "property_width": 8})
 LINES = ("main", "second")
 
@@ -165,7 +165,8 @@ def people() -> list[str]:
 def warm() -> Iterator[subprocess.Popen[str]]:
     """The process that forks workers."""
     with subprocess.Popen(
-        [sys.executable, Path(__file__).parent / "warm_worker.py"],
+        [sys.executable, "-m", "tests.integration.jobs.warm_worker"],
+        cwd=Path(__file__).resolve().parents[3],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

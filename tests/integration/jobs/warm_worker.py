@@ -14,13 +14,12 @@ import resource
 import signal
 import sys
 import threading
-import traceback
 from itertools import count
 
 import mbd.workflow.jobs.dbos_engine
 import mbd.workflow.jobs.worker
 import mbd.workflow.revocation
-from mbd.cli.app import main
+from tests.forked import be_the_program
 
 
 def with_a_full_disk(function, *args, **kwargs):
@@ -74,28 +73,12 @@ def watch(module, name, when, nth, what):
     setattr(place, name, watched)
 
 
-def obey(order):
-    """Run one command in this process, and end the process."""
-    os.environ.clear()
-    os.environ.update(order["environment"])
-    output = os.open(order["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    sys.argv = ["mbd", *order["start"]]
-    try:
-        if order["at"]:
-            watch(*order["at"])
-            if signal.SIGSTOP in order["at"]:
-                fall_asleep_outside_of_a_round()
-        code = main()
-    except SystemExit as end:
-        code = end.code
-    except BaseException:  # noqa: BLE001 - the interpreter would do the same
-        traceback.print_exc()
-        code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code or 0)
+def break_at(at):
+    """Have it happen there, if anywhere."""
+    if at:
+        watch(*at)
+        if signal.SIGSTOP in at:
+            fall_asleep_outside_of_a_round()
 
 
 gc.freeze()
@@ -107,5 +90,6 @@ for line in sys.stdin:
     else:
         answer = os.fork()
         if answer == 0:
-            obey(order)
+            before = functools.partial(break_at, order["at"])
+            be_the_program(order["start"], order["environment"], order["output"], order["output"], before)
     print(json.dumps(answer), flush=True)  # noqa: T201 - the answer

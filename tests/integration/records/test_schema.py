@@ -7,6 +7,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.command import downgrade
 from alembic.command import upgrade as migrate
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, inspect, text
 
 from mbd.errors import LedgerError, RecordsError, SchemaVersionError
@@ -41,6 +42,11 @@ def test_upgrading_works_from_any_folder(empty_url: str, tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     upgrade(empty_url)
     open_database(empty_url).dispose()
+
+
+def test_the_program_needs_the_last_revision():
+    scripts = ScriptDirectory.from_config(database._alembic_config())
+    assert scripts.get_current_head() == database.REVISION
 
 
 def test_an_empty_database_is_not_opened(empty_url: str) -> None:

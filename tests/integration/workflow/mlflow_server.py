@@ -6,6 +6,8 @@
 import os
 import sys
 
+from werkzeug.serving import make_server
+
 store, artifacts = sys.argv[1:]
 os.environ |= {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -14,8 +16,7 @@ os.environ |= {
 }
 
 from mlflow.server import app  # noqa: E402 - it reads the environment when it is loaded
-from werkzeug.serving import make_server  # noqa: E402
 
 server = make_server("127.0.0.1", 0, app, threaded=True)
-print(server.port, flush=True)  # noqa: T201
+print(server.port, flush=True)  # noqa: T201 - for whoever started it
 server.serve_forever()
