@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import CTE, Connection, Select, and_, exists, insert, or_, select
+from sqlalchemy import CTE, ColumnElement, Connection, Select, and_, exists, insert, or_, select, true
 
 from mbd.records import tables
 from mbd.records.certificates import CertificateKind
@@ -77,19 +77,23 @@ def models_exposed_to(connection: Connection, channel: Channel) -> tuple[Exposed
     saw = tables.model_version.c.node.in_(select(exposed.c.node))
     version, certificate, request = tables.model_version, tables.certificate, tables.revocation
     edge = tables.lineage_edge.c
+    # Of a thousand certificates of one version, those of other people are left in the database.
+    may_speak: ColumnElement[bool] = true()
+    if channel.subject_key != EVERYONE:
+        may_speak = or_(request.c.subject_key == channel.subject_key, request.c.subject_key.is_(None))
+    certified = certificate.join(request, and_(request.c.id == certificate.c.revocation_id, may_speak))
     took_over = exists().where(edge.child == version.c.node, edge.role == Role.SUCCEEDS.value)
     query = (
         select(version, saw.label("saw"), certificate.c.id.label("certificate_id"), request.c.id.label("request_id"))
         .add_columns(request.c.scope, took_over.label("took_over"))
         .outerjoin(
-            certificate,
+            certified,
             and_(
                 certificate.c.model_line == version.c.line,
                 certificate.c.version == version.c.version,
                 certificate.c.kind == CertificateKind.DELETION.value,
             ),
         )
-        .outerjoin(request, request.c.id == certificate.c.revocation_id)
         .where(version.c.line.in_(select(version.c.line).where(saw)))
         .order_by(version.c.line, version.c.version.desc())
     )
