@@ -5,8 +5,9 @@ key.
 """
 
 import hmac
+import json
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import Depends, Header, Request, Response
@@ -16,7 +17,6 @@ from sqlalchemy import Connection
 from api.dependencies import Here
 from api.principals import Anybody, Principal
 from api.problems import MEDIA_TYPE, Kind, ProblemError
-from mbd.hashing import canonical_json
 from mbd.records import answers
 from mbd.records.answers import Answer
 from mbd.workflow.decisions import deciding
@@ -57,19 +57,24 @@ class Posting:
         Raises:
             ProblemError: the key was used for another request.
         """
-        asked = canonical_json([self.about, None if body is None else body.model_dump(mode="json")])
-        # Keyed: what was asked names a person, and could be guessed from a plain hash.
-        digest = hmac.digest(self.office.identities.derive("idempotency v1"), asked, "sha256").hex()
         with deciding(self.office) as connection:
-            if self.key is not None:
-                known = answers.find(connection, self.principal.id, self.key)
-                if known is not None:
-                    return _again(known, digest)
+            if self.key is None:
+                return _respond(_answer(work(connection), status))
+            digest = self._digest(body)
+            known = answers.find(connection, self.principal.id, self.key)
+            if known is not None:
+                return _again(known, digest)
             done = work(connection)
-            if self.key is not None:
-                kept = _answer(_without(done, shown_once), digest, status)
-                answers.keep(connection, self.principal.id, self.key, kept, at=self.office.clock())
-        return _respond(_answer(done, digest, status))
+            answer = _answer(done, status)
+            kept = replace(_answer(_without(done, shown_once), status) if shown_once else answer, digest=digest)
+            answers.keep(connection, self.principal.id, self.key, kept, at=self.office.clock())
+        return _respond(answer)
+
+    def _digest(self, body: BaseModel | None) -> str:
+        """Of what is asked; keyed, because that names a person, and could be guessed from a plain hash."""
+        asked = "" if body is None else body.model_dump_json()
+        key = self.office.identities.derive("idempotency v1")
+        return hmac.digest(key, f"{self.about}\0{asked}".encode(), "sha256").hex()
 
 
 def _without(done: BaseModel | ProblemError, members: Collection[str]) -> BaseModel | ProblemError:
@@ -84,10 +89,10 @@ def _again(known: Answer, digest: str) -> Response:
     return _respond(known, {REPLAYED: "true"})
 
 
-def _answer(done: BaseModel | ProblemError, digest: str, status: int) -> Answer:
+def _answer(done: BaseModel | ProblemError, status: int) -> Answer:
     if isinstance(done, ProblemError):
-        return Answer(digest, done.status_code, canonical_json(done.document()).decode())
-    return Answer(digest, status, canonical_json(done.model_dump(mode="json")).decode())
+        return Answer("", done.status_code, json.dumps(done.document()))
+    return Answer("", status, done.model_dump_json())
 
 
 def _respond(answer: Answer, headers: dict[str, str] | None = None) -> Response:

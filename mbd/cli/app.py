@@ -29,8 +29,10 @@ from mbd.cli import (
 )
 from mbd.cli.output import print_error
 
+_NAME = "mbd"
+
 app = typer.Typer(
-    name="mbd",
+    name=_NAME,
     help="Withdraw one modality of one person from multimodal models, and prove it with a signed certificate.",
     no_args_is_help=True,
     rich_markup_mode=None,  # plain help and usage errors: they can be copied, searched and piped
@@ -81,13 +83,13 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if "--json" in sys.argv[1:]:
         sys.exit(_main_for_programs())
-    app()
+    app(prog_name=_NAME)  # however it was started
 
 
 def _main_for_programs() -> int:
     """Run the command; a usage error, too, is one JSON object on standard output."""
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name=_NAME, standalone_mode=False)
     except typer.TyperException as error:
         print_error("UsageError", error.format_message(), "see --help")
         return error.exit_code

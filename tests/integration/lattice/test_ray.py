@@ -21,6 +21,9 @@ needs_ray = pytest.mark.skipif(
     reason="Ray is not installed: run `uv pip install -p .venv -c constraints.txt -e '.[dev]'`, then this test",
 )
 
+TOKEN = secrets.token_hex(32)
+"""Of every cluster of this process: Ray reads it once, and the tests of a module may come in two halves."""
+
 
 @pytest.fixture(scope="module")
 def cluster():
@@ -31,7 +34,7 @@ def cluster():
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.delenv("RAY_AUTH_MODE")  # Ray sets it by itself; undone with the rest
-    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))  # or Ray writes one into the home
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)  # or Ray writes one into the home
     place = Path(tempfile.mkdtemp(prefix="mbd-ray-", dir="/tmp"))  # a socket's path holds 107 bytes
     try:
         ray.init(

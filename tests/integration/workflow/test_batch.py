@@ -119,9 +119,10 @@ def test_one_that_fails_later_does_not_stop_the_others(system, asked, people, ch
         patch.setattr(engine, "delete", broken)
         with pytest.raises(DeletionError, match="planted"):
             revoke_batch(system, asked)
-    assert system.live("main").version == 3
+    halves = system.live("main").version - 1  # ids are random: the two others are in one half, or each in its own
+    assert halves in {1, 2}
     with begin_snapshot(system.engine) as connection:
         (unfinished,) = requests.unfinished(connection)
     assert [channel.modality for channel in unfinished.scope] == ["text"]
     (late,) = resume(system)
-    assert check(system, late).statement.predicate.lineage.version == 4
+    assert check(system, late).statement.predicate.lineage.version == 2 + halves
