@@ -46,9 +46,9 @@ def fall_asleep_outside_of_a_round(look_after=mbd.workflow.jobs.worker.Worker._l
 
 
 def happen(what):
-    """Send the signal to the own process."""
+    """Send the signal to the own thread: sent to the process, it may come when this thread is already further."""
     with rounds:
-        os.kill(os.getpid(), what)
+        signal.raise_signal(what)
 
 
 def watch(module, name, when, nth, what):
