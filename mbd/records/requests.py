@@ -192,6 +192,29 @@ def in_states(connection: Connection, states: Iterable[State]) -> tuple[Revocati
     return tuple(_revocation(row) for row in connection.execute(query))
 
 
+@dataclass(frozen=True)
+class Failure:
+    """That a request has failed: which one, when it did last, and how many times until then."""
+
+    request_id: str
+    at: datetime
+    times: int
+
+
+def failed_for(connection: Connection, reasons: Iterable[str]) -> tuple[Failure, ...]:
+    """The requests that are `failed`, and were so the last time for one of these reasons."""
+    request, event = tables.revocation.c, tables.revocation_event.c
+    failures = (event.revocation_id == request.id) & (event.action == Action.FAIL.value)
+    times = select(func.count()).where(failures).scalar_subquery()
+    last = select(event.reason).where(failures).order_by(event.number.desc()).limit(1).scalar_subquery()
+    query = (
+        select(request.id, request.changed_at, times)
+        .where(request.state == State.FAILED.value, last.in_(sorted(reasons)))
+        .order_by(request.changed_at, request.id)
+    )
+    return tuple(Failure(*row) for row in connection.execute(query))
+
+
 def covering(connection: Connection, revocation: Revocation) -> Revocation | None:
     """Another open request of the same person whose identity was verified, and which asks for all of this one's."""
     if revocation.subject_key is None:

@@ -36,7 +36,7 @@ OnStep = Callable[[str], None]
 """Told what happens next, in a few words."""
 
 READY = frozenset({State.APPROVED, State.IN_PROGRESS})
-"""What a worker takes up by itself; a request that failed waits until somebody says to try it again."""
+"""What a worker takes up by itself; one that failed waits until it is said to try it again."""
 
 Failures = dict[str, str]
 """The kind of error that stopped a request, by the request's id."""

@@ -1,4 +1,4 @@
-"""Sees to it that every approved request has a job, and that the jobs of dead workers are taken up by living ones.
+"""Approved requests get jobs, dead workers' jobs go to living ones, and what failed for an outage is tried again.
 
 An approval is committed in the records and nowhere else, so that nothing can be lost between two databases; what is
 done here may be done by several workers at once, and again. It knows no model.
@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Engine
 
+from mbd.errors import TimeStampError, WitnessError
 from mbd.records import requests, workers
 from mbd.records.database import begin_locked, begin_snapshot
 from mbd.records.lifecycle import Action, State
@@ -20,6 +21,10 @@ from mbd.workflow.jobs.engine import JobEngine, JobState
 GIVEN_UP = "WorkersDied"
 """The reason of a request that failed because one worker after another died over it."""
 
+_OUTAGES = (TimeStampError.__name__, WitnessError.__name__)
+"""Reasons that pass by themselves: somebody outside could not be reached, and nothing here is wrong."""
+
+_FIRST_WAIT, _LONGEST_WAIT = timedelta(minutes=1), timedelta(hours=6)
 _MOST_AT_ONCE = 100  # the first job to run takes all other requests along: those behind it may need none by then
 _FORGOTTEN_AFTER = timedelta(days=7)
 _log = logger("mbd.jobs")
@@ -42,6 +47,27 @@ def sweep(engine: Engine, jobs: JobEngine, clock: Callable[[], datetime]) -> Non
         _log.error("given up", revocation=request)
     for request in [each for each in waiting if states[each] in (JobState.ABSENT, JobState.ENDED)][:_MOST_AT_ONCE]:
         jobs.enqueue(request)
+
+
+def try_again(engine: Engine, clock: Callable[[], datetime]) -> None:
+    """Let what failed for want of a time stamp or a witness be tried again: after a minute, then after twice as long.
+
+    Its certificates are signed and logged; what is tried again is to complete them.
+    """
+    now = clock()
+    with begin_snapshot(engine) as connection:
+        due = [each for each in requests.failed_for(connection, _OUTAGES) if each.at + _wait(each.times) <= now]
+    if not due:
+        return
+    with begin_locked(engine) as connection:
+        for failure in due:
+            if requests.get(connection, failure.request_id).state is State.FAILED:  # nobody was quicker
+                requests.act(connection, failure.request_id, Action.RETRY, by=WORKER, at=now)
+                _log.info("tried again", revocation=failure.request_id)
+
+
+def _wait(times: int) -> timedelta:
+    return min(_FIRST_WAIT * (1 << min(times - 1, 10)), _LONGEST_WAIT)
 
 
 class Reaper:

@@ -17,7 +17,7 @@ from mbd.records import requests, workers
 from mbd.records.database import begin_locked, begin_snapshot, is_unreachable
 from mbd.telemetry.logs import logger
 from mbd.workflow.jobs.engine import JobEngine, LeavingError, RunStep
-from mbd.workflow.jobs.outbox import Reaper, sweep
+from mbd.workflow.jobs.outbox import Reaper, sweep, try_again
 from mbd.workflow.steps import READY, Work
 from mbd.workflow.system import System
 
@@ -84,6 +84,7 @@ class Worker:
         engine, clock = self._system.engine, self._system.clock
         try:
             self._beat()
+            try_again(engine, clock)
             sweep(engine, self._jobs, clock)
             reaper.reap(engine, self._jobs, clock)
         except Exception as error:  # noqa: BLE001 - the job that runs meanwhile is left in order, and then it is raised

@@ -1,5 +1,7 @@
 """What was approved gets a job, whoever died before it was enqueued; what is not to be worked on gets none."""
 
+from datetime import timedelta
+
 import pytest
 
 from mbd.records import requests, workers
@@ -8,7 +10,7 @@ from mbd.records.lifecycle import Action, Role, State
 from mbd.records.requests import WORKER, Actor, Revocation
 from mbd.records.suppression import Channel
 from mbd.workflow.jobs.engine import JobState, LeavingError, MemoryJobs
-from mbd.workflow.jobs.outbox import GIVEN_UP, Reaper, sweep
+from mbd.workflow.jobs.outbox import GIVEN_UP, Reaper, sweep, try_again
 
 OFFICER = Actor(Role.OFFICER, "test")
 WAY = [
@@ -83,6 +85,37 @@ def test_a_request_over_which_worker_after_worker_dies_fails_and_can_be_tried_ag
         requests.act(connection, request, Action.RETRY, by=OFFICER, at=now)
     sweep(engine, jobs, lambda: now)
     assert jobs.states([request])[request] is JobState.WAITING
+
+
+def test_what_failed_for_an_outage_is_tried_again_after_a_wait_that_doubles_up_to_six_hours(engine, file, now):
+    request = file("rev-1", State.IN_PROGRESS)
+    for minutes in (1, 2, 4, 8, 16, 32, 64, 128, 256, 360, 360):
+        with begin_locked(engine) as connection:
+            requests.act(connection, request, Action.FAIL, by=WORKER, at=now, reason="WitnessError")
+        due = now + timedelta(minutes=minutes)
+        for moment, state in ((due - timedelta(seconds=1), State.FAILED), (due, State.APPROVED), (due, State.APPROVED)):
+            try_again(engine, lambda at=moment: at)
+            assert state_of(engine, request) is state
+        with begin_locked(engine) as connection:
+            assert [each.action for each in requests.events(connection, request)[-2:]] == [Action.FAIL, Action.RETRY]
+            requests.act(connection, request, Action.START, by=WORKER, at=now)
+
+
+def test_what_failed_for_another_reason_waits_for_somebody(engine, file, now):
+    request = file("rev-1", State.IN_PROGRESS)
+    for reason in ("WitnessError", "DeletionError"):
+        with begin_locked(engine) as connection:
+            requests.act(connection, request, Action.FAIL, by=WORKER, at=now, reason=reason)
+            if reason == "WitnessError":
+                requests.act(connection, request, Action.RETRY, by=OFFICER, at=now)
+                requests.act(connection, request, Action.START, by=WORKER, at=now)
+    try_again(engine, lambda: now + timedelta(days=30))
+    assert state_of(engine, request) is State.FAILED
+
+
+def state_of(engine, request):
+    with begin_snapshot(engine) as connection:
+        return requests.get(connection, request).state
 
 
 def test_the_jobs_of_a_silent_worker_wait_again_and_it_counts_as_stopped(engine, jobs, file, now):

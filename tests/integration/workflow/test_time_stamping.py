@@ -1,7 +1,9 @@
 """Time stamps of somebody else's authority over HTTP: asked, checked, waited for."""
 
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -12,9 +14,12 @@ from certs.timestamp_authority import TimestampAuthority
 from certs.verification import verify
 from mbd.cohort.modality import Modality
 from mbd.errors import SettingsError, TimeStampError
-from mbd.records import certificates
+from mbd.records import certificates, requests
 from mbd.records.database import begin_snapshot
+from mbd.records.lifecycle import Action, State
 from mbd.settings import Settings
+from mbd.workflow.jobs.engine import MemoryJobs
+from mbd.workflow.jobs.worker import Worker
 from mbd.workflow.office import utc_now
 from mbd.workflow.revocation import resume, revoke
 from mbd.workflow.rotation import trust_authority
@@ -136,6 +141,40 @@ def test_a_deletion_does_not_wait_for_the_authority_and_its_certificate_does(ask
     (result,) = resume(asking)
     assert result.certificate == waiting.id
     assert verify(result.bundle.read_bytes(), asking.trusted_root_path.read_bytes(), at=utc_now()).signed_at
+
+
+def test_a_worker_completes_the_certificate_by_itself_when_the_authority_is_back(asking, elsewhere, people):
+    elsewhere.answer = lambda body: (503, b"")
+    with pytest.raises(TimeStampError):
+        revoke(asking, [(people[0], AUDIO)])
+    elsewhere.answer = elsewhere.honest
+    a_minute_later = replace(asking, clock=lambda: utc_now() + timedelta(minutes=1))
+    stopping = threading.Event()
+    thread = threading.Thread(target=Worker(a_minute_later, MemoryJobs(), "worker-1", stopping).run)
+    thread.start()
+    try:
+        (request,) = wait_for_states(asking, {State.COMPLETED})
+    finally:
+        stopping.set()
+        thread.join()
+    with begin_snapshot(asking.engine) as connection:
+        (certificate,) = certificates.current(connection)
+        assert certificates.incomplete(connection) == ()
+        actions = [event.action for event in requests.events(connection, request.id)]
+    assert actions[-4:] == [Action.FAIL, Action.RETRY, Action.START, Action.COMPLETE]
+    bundle = asking.certificate_folder(certificate.id) / "mdc.sigstore.json"
+    assert verify(bundle.read_bytes(), asking.trusted_root_path.read_bytes(), at=utc_now()).signed_at
+
+
+def wait_for_states(system, states, patience=60):
+    end = time.monotonic() + patience
+    while True:
+        with begin_snapshot(system.engine) as connection:
+            found = requests.in_states(connection, states)
+        if found:
+            return found
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("url", ["elsewhere.example", "ftp://elsewhere.example", "http://a b"])
