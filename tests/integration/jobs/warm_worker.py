@@ -46,9 +46,12 @@ def fall_asleep_outside_of_a_round(look_after=mbd.workflow.jobs.worker.Worker._l
 
 
 def happen(what):
-    """Send the signal to the own thread: sent to the process, it may come when this thread is already further."""
+    """Send the signal to the own process; one that puts to sleep to the own thread, which would else go on a little."""
     with rounds:
-        signal.raise_signal(what)
+        if what == signal.SIGSTOP:
+            signal.raise_signal(what)
+        else:
+            os.kill(os.getpid(), what)  # the main thread handles it
 
 
 def watch(module, name, when, nth, what):
