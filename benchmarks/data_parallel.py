@@ -23,9 +23,11 @@ def milliseconds(frames: int, features: int, width: int) -> tuple[float, float]:
     """Of a step: what is divided, and what every rank does."""
     interface = Interface({m: ChannelShape(features, sequence=frames > 1) for m in Modality}, 1)
     backbone = build("mbd", interface, {"width": width}).train()
+    frames_there = {m: torch.ones(ROWS, frames, dtype=torch.bool) for m in Modality}
     batch = Batch(
         features={m: torch.randn(ROWS, frames, features) for m in Modality},
-        valid={m: torch.ones(ROWS, frames, dtype=torch.bool) for m in Modality},
+        valid=frames_there,
+        observed=frames_there,
         present=torch.ones(ROWS, len(Modality), dtype=torch.bool),
         target=torch.randn(ROWS, 1),
     )

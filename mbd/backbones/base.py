@@ -5,7 +5,7 @@ It knows no network, no optimiser and no lattice. Legend: B rows, M = 3 modaliti
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -22,6 +22,8 @@ Fidelity = Literal["paper", "partial", "inspired"]
 """How close a backbone follows its paper: in full, in part, or in idea only."""
 
 Json = dict[str, Any]
+
+_COLUMN = {modality: column for column, modality in enumerate(Modality)}
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,19 @@ class Output:
         prediction: [B,K], the score, or one number per class (the largest is the predicted class).
         embedding: [B,D], the fused representation Z.
         per_modality: [B,D] for each channel of the interface; zeros in rows that lack it.
+        log_variance: [B], the logarithm of the variance that it expects of its error, in standard units; None from
+            networks that do not say.
+        weights: [B,M], how much each channel of the interface counted, rows summing to 1 where some channel is present;
+            None likewise.
+        terms: what else the losses need, [B, ...] by name.
     """
 
     prediction: Tensor
     embedding: Tensor
     per_modality: Mapping[Modality, Tensor]
+    log_variance: Tensor | None = None
+    weights: Tensor | None = None
+    terms: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -109,12 +119,20 @@ class Backbone(nn.Module, ABC):
     forward pass it knows the `Output` alone; a channel that a row lacks is never read; a row without any channel gives
     the prior, never NaN.
 
+    Attributes:
+        name: in the zoo.
+        generates: whether channels that a row lacks are made up from the others.
+        reads_context: whether `forward` reads `Batch.context` where it is given. In the lattice it is not: there a row
+            stands for itself, so that a deletion takes away no more and no less than the person's rows.
+
     Args:
         interface: the channels and outputs it is built for.
         options: its sizes and loss weights, a frozen dataclass of plain numbers.
     """
 
     name: ClassVar[str]
+    generates: ClassVar[bool] = False
+    reads_context: ClassVar[bool] = False
     fidelity: ClassVar[Fidelity]
     deviations: ClassVar[tuple[str, ...]]
     Options: ClassVar[type[Any]]
@@ -141,6 +159,32 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def parameter_groups(self) -> list[ParameterGroup]:
         """All parameters, by modality and shared."""
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Told before each epoch which one it is, of at most how many: networks that train in stages change here."""
+
+    def read(self, modality: Modality, batch: Batch) -> tuple[Tensor, Tensor]:
+        """One channel's standardised features [B,T,F], zero where nothing was observed, and where something was [B,T].
+
+        A channel that the batch does not have is one frame that was not observed.
+        """
+        if modality not in batch.features:
+            dim = self.interface.channels[modality].dim
+            zeros_BTF = self.standardiser.get_buffer("target_mean").new_zeros(len(batch.present), 1, dim)
+            return zeros_BTF, zeros_BTF[..., 0].bool()
+        observed_BT = batch.observed[modality] & batch.present[:, _COLUMN[modality], None]
+        return self.standardiser.features(modality, batch.features[modality], observed_BT), observed_BT
+
+    def answer(self, standard_BK: Tensor, batch: Batch) -> Tensor:
+        """Predictions [B,K] from standard units; a row without any channel is answered with the mean label."""
+        known = [_COLUMN[modality] for modality in self.interface.channels]
+        some_B = batch.present[:, known].any(dim=1, keepdim=True)
+        return self.standardiser.prediction(torch.where(some_B, standard_BK, 0.0))
+
+    def task_loss(self, prediction_BK: Tensor, batch: Batch) -> Tensor:
+        """The mean squared error in standard units, of scores or one-hot classes: the loss of the lattice's heads."""
+        error_BK = self.standardiser.target(prediction_BK) - self.standardiser.target(batch.target)
+        return error_BK.square().mean()
 
     def embed(self, batch: Batch, block: ModalitySet) -> Tensor:
         """The embedding h_B [B,D] of the channels in ``block``: `embed_each` with one block for all rows."""
@@ -186,10 +230,11 @@ class Backbone(nn.Module, ABC):
 
 
 def isolate(batch: Batch, block: ModalitySet) -> Batch:
-    """The same rows with nothing but the channels of ``block``: the others are not there, and the labels are zeros."""
+    """The same rows with nothing but the channels of ``block``: no others, no clip before, and zeros for labels."""
     return Batch(
         features={m: batch.features[m] for m in in_order(block)},
         valid={m: batch.valid[m] for m in in_order(block)},
+        observed={m: batch.observed[m] for m in in_order(block)},
         present=batch.present & torch.tensor([modality in block for modality in Modality]),
         target=torch.zeros_like(batch.target),
     )

@@ -2,11 +2,10 @@
 
 It knows neither optimiser nor cohort: a batch goes in, a fused embedding, a prediction and loss terms come out.
 
-Legend: B rows, T frames, F raw features, D embedding width, P property width, K outputs. X^m, X_hat^m, P^m, G_m, DE_m,
+Legend: B rows, D embedding width, P property width, K outputs. X^m, X_hat^m, P^m, G_m, DE_m,
 Sigma^m, mu^m, F, Z, C, B_m and X_tilde^m are the paper's own names.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -16,6 +15,7 @@ import torch.nn.functional as f
 from torch import Tensor, nn
 
 from mbd.backbones.base import Backbone, Fidelity, Interface, Output, ParameterGroup
+from mbd.backbones.stem import Encoders, GatedMlp, StemOptions
 from mbd.cohort.batch import Batch
 from mbd.cohort.modality import Modality
 
@@ -23,14 +23,11 @@ _COLUMN = {modality: column for column, modality in enumerate(Modality)}
 
 
 @dataclass(frozen=True)
-class MbdOptions:
+class MbdOptions(StemOptions):
     """Sizes and loss weights.
 
     Attributes:
-        width: D, of every channel's X^m and of Z.
         property_width: P, of P^m, Sigma^m and mu^m (128 in the paper).
-        dropout: after every hidden layer.
-        input_dropout: on standardised input features, in training only.
         reconstruction: alpha, the weight of L_re.
         property_weight: beta, the weight of L_pe (orthogonality, invariance, approach, decomposition).
         contrast: gamma, the weight of L_con.
@@ -39,10 +36,7 @@ class MbdOptions:
         property_learning_rate: of P^m (the paper's 1e-3).
     """
 
-    width: int = 32
     property_width: int = 128
-    dropout: float = 0.3
-    input_dropout: float = 0.5
     reconstruction: float = 0.5
     property_weight: float = 0.1
     contrast: float = 0.5
@@ -51,83 +45,13 @@ class MbdOptions:
     property_learning_rate: float = 1e-3
 
 
-class GatedMlp(nn.Module):
-    """Two linear layers around a gated linear unit (Shazeer 2020, GLU with a SiLU gate)."""
-
-    def __init__(self, inputs: int, outputs: int, *, hidden: int, dropout: float) -> None:
-        super().__init__()
-        self.up = nn.Linear(inputs, 2 * hidden)
-        self.dropout = nn.Dropout(dropout)
-        self.down = nn.Linear(hidden, outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B,inputs] -> [B,outputs]."""
-        value, gate = self.up(x).chunk(2, dim=-1)
-        return self.down(self.dropout(value * f.silu(gate)))  # type: ignore[no-any-return]
-
-
-class FrameAttention(nn.Module):
-    """One pre-norm self-attention layer over the observed frames, with sinusoidal positions (Vaswani et al. 2017)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.query_key_value = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-
-    def forward(self, x_BTD: Tensor, readable_BT: Tensor) -> Tensor:
-        """[B,T,D] -> [B,T,D]; frames outside ``readable_BT`` are attended to by nobody."""
-        normed_BTD = self.norm(x_BTD) + _positions(x_BTD)
-        query_BTD, key_BTD, value_BTD = self.query_key_value(normed_BTD).chunk(3, dim=-1)
-        mixed_BTD = f.scaled_dot_product_attention(query_BTD, key_BTD, value_BTD, attn_mask=readable_BT[:, None, :])
-        return x_BTD + self.out(mixed_BTD)  # type: ignore[no-any-return]
-
-
-def _positions(x_BTD: Tensor) -> Tensor:
-    """Sinusoidal positions [T,D] in the type of ``x_BTD``."""
-    frames, width = x_BTD.shape[1:]
-    rates_H = torch.exp(
-        torch.arange(0, width, 2, dtype=x_BTD.dtype, device=x_BTD.device) * (-math.log(10_000.0) / width)
-    )
-    angles_TH = torch.arange(frames, dtype=x_BTD.dtype, device=x_BTD.device)[:, None] * rates_H
-    return torch.stack([angles_TH.sin(), angles_TH.cos()], dim=-1).flatten(1)[:, :width]
-
-
-class Encoder(nn.Module):
-    """Standardised features of one channel -> X^m [B,D]: projection, attention for sequences, attentive pooling."""
-
-    def __init__(self, features: int, *, sequence: bool, options: MbdOptions) -> None:
-        super().__init__()
-        width = options.width
-        self.input_dropout = nn.Dropout(options.input_dropout)
-        self.project = nn.Linear(features, width)
-        self.mix = FrameAttention(width) if sequence else None
-        self.pool = nn.Linear(width, 1)
-        self.refine = GatedMlp(width, width, hidden=2 * width, dropout=options.dropout)
-        self.norm = nn.LayerNorm(width)
-
-    def forward(self, features_BTF: Tensor, observed_BT: Tensor) -> Tensor:
-        """[B,T,F] -> [B,D]; what a row without any observed frame gives is finite, and the caller discards it."""
-        # softmax over no frame at all is NaN: a row without one reads its (zero) first frame
-        readable_BT = observed_BT.clone()
-        readable_BT[:, 0] |= ~observed_BT.any(dim=1)
-        x_BTD = self.project(self.input_dropout(features_BTF))
-        if self.mix is not None:
-            x_BTD = self.mix(x_BTD, readable_BT)
-        if x_BTD.shape[1] == 1 and not torch.is_grad_enabled():
-            pooled_BD = x_BTD[:, 0]  # the only frame's share is exactly 1, and so not worth computing
-        else:
-            share_BT = self.pool(x_BTD).squeeze(-1).masked_fill(~readable_BT, -torch.inf).softmax(dim=1)
-            pooled_BD = (share_BT[..., None] * x_BTD).sum(dim=1)
-        return self.norm(pooled_BD + self.refine(pooled_BD))  # type: ignore[no-any-return]
-
-
 class MissingByDesign(Backbone):
     """The MBD network for one, two or three declared channels."""
 
     name = "mbd"
     Options = MbdOptions
     fidelity: ClassVar[Fidelity] = "partial"
+    generates = True
     deviations = (
         "G, DE, F, B and C are gated MLPs and a linear head: the paper leaves them open",
         "X^m is the encoder's output, layer-normalised and as a target without gradient, not the raw feature",
@@ -147,9 +71,7 @@ class MissingByDesign(Backbone):
         def mlp(inputs: int, outputs: int) -> GatedMlp:
             return GatedMlp(inputs, outputs, hidden=2 * width, dropout=options.dropout)
 
-        self.encoders = nn.ModuleDict(
-            {m.value: Encoder(s.dim, sequence=s.sequence, options=options) for m, s in interface.channels.items()}
-        )
+        self.encoders = Encoders(interface, options)
         self.properties = nn.ParameterDict({n: nn.Parameter(0.1 * torch.randn(prop)) for n in names})  # P^m
         self.generators = nn.ModuleDict({n: mlp(width * (len(names) - 1) + prop, width) for n in names})  # G_m
         self.generated_norm = nn.LayerNorm(width)  # X_hat^m lives where X^m lives
@@ -168,12 +90,7 @@ class MissingByDesign(Backbone):
     def forward(self, batch: Batch) -> Output:
         """Encode what is present, generate what is missing, fuse, predict."""
         present = {m: batch.present[:, _COLUMN[m]] for m in self.interface.channels}
-        encoded = {
-            m: self._encode(m, batch, present[m])
-            if m in batch.features
-            else self.head.weight.new_zeros(len(batch.present), self.options.width)
-            for m in self.interface.channels
-        }
+        encoded = self.encoders.encoded(self, batch)
         complete = [
             encoded[m]
             if present[m].all() and not self.training  # in training, dropout's stream counts every generator
@@ -186,13 +103,6 @@ class MissingByDesign(Backbone):
         prediction_BK = self.standardiser.prediction(self.head(embedding_BD))
         return Output(prediction=prediction_BK, embedding=embedding_BD, per_modality=encoded)
 
-    def _encode(self, modality: Modality, batch: Batch, present_B: Tensor) -> Tensor:
-        """X^m [B,D], zero in rows without the channel."""
-        observed_BT = batch.valid[modality] & present_B[:, None]
-        features_BTF = self.standardiser.features(modality, batch.features[modality], observed_BT)
-        x_BD: Tensor = self.encoders[modality.value](features_BTF, observed_BT)
-        return torch.where(present_B[:, None], x_BD, 0.0)
-
     def generate(self, modality: Modality, encoded: Mapping[Modality, Tensor]) -> Tensor:
         """X_hat^m = G_m(X^others, P^m) [B,D]; a missing other is zero."""
         others = [x_BD for other, x_BD in encoded.items() if other != modality]
@@ -203,8 +113,6 @@ class MissingByDesign(Backbone):
 
     def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """L_task + alpha L_re + beta L_pe + gamma L_con, term by term and already weighted."""
-        prediction_BK = self.standardiser.target(output.prediction)
-        task = (prediction_BK - self.standardiser.target(batch.target)).square().mean()
         terms = [self._channel_losses(modality, batch.present, output) for modality in self.interface.channels]
         options = self.options
         weights = {
@@ -218,7 +126,7 @@ class MissingByDesign(Backbone):
         auxiliary = {
             name: weight * torch.stack([term[name] for term in terms]).mean() for name, weight in weights.items()
         }
-        return {"task": task, **auxiliary}
+        return {"task": self.task_loss(output.prediction, batch), **auxiliary}
 
     def _channel_losses(self, modality: Modality, present_BM: Tensor, output: Output) -> dict[str, Tensor]:
         """Every label-free term of one channel, over the rows that have it; zero where there are too few rows."""

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from mbd.backbones.base import ChannelShape
-from mbd.backbones.mbd import Encoder, MbdOptions
 from mbd.backbones.standardiser import Standardiser
+from mbd.backbones.stem import Encoder, StemOptions
 from mbd.backbones.tensorfile import read_tensors, write_tensors
 from mbd.cohort.batch import Batch
 from mbd.cohort.modality import Modality, parse_modality
@@ -54,13 +54,13 @@ class Tower(nn.Module):
         self.modality = shape.modality
         self.embedding_dim = shape.width
         self.standardiser = Standardiser({shape.modality: shape.channel.dim}, shape.outputs)
-        options = MbdOptions(width=shape.width, dropout=shape.dropout, input_dropout=shape.input_dropout)
+        options = StemOptions(width=shape.width, dropout=shape.dropout, input_dropout=shape.input_dropout)
         self.encoder = Encoder(shape.channel.dim, sequence=shape.channel.sequence, options=options)
 
     def forward(self, batch: Batch) -> Tensor:
         """The embedding [B,E]; zeros in rows that lack the channel."""
         present_B = batch.present[:, _COLUMN[self.modality]]
-        observed_BT = batch.valid[self.modality] & present_B[:, None]
+        observed_BT = batch.observed[self.modality] & present_B[:, None]
         features_BTF = self.standardiser.features(self.modality, batch.features[self.modality], observed_BT)
         embedding_BE: Tensor = torch.where(present_B[:, None], self.encoder(features_BTF, observed_BT), 0.0)
         return embedding_BE

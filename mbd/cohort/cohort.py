@@ -3,10 +3,12 @@
 Shapes: n rows, M channels of the cohort, K outputs of the task, F numbers in a vector, T frames in a sequence.
 """
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -24,6 +26,8 @@ Pair = tuple[str, Modality]
 
 Feature = NDArray[np.float32]
 """A vector [F] or a sequence [T, F]."""
+
+_NUMBERED = re.compile(r"(?P<recording>.*?)(?P<number>[0-9]+)", re.DOTALL)
 
 
 class Partition(StrEnum):
@@ -156,6 +160,24 @@ class Cohort:
         for i, row in enumerate(self.rows):
             rows.setdefault(row.subject, []).append(i)
         return {subject: tuple(mine) for subject, mine in rows.items()}
+
+    @cached_property
+    def before(self) -> tuple[int | None, ...]:
+        """For each row the one before it in the same recording, or None for the first.
+
+        Clips of one subject are of one recording when their ids differ in their last number alone, which is their order
+        (``video_3`` comes after ``video_2``, or after ``video_1`` where 2 is missing).
+        """
+        recordings: dict[tuple[str, str], list[tuple[int, int]]] = {}
+        for i, row in enumerate(self.rows):
+            numbered = _NUMBERED.fullmatch(row.clip)
+            if numbered:
+                recordings.setdefault((row.subject, numbered["recording"]), []).append((int(numbered["number"]), i))
+        before: list[int | None] = [None] * len(self)
+        for clips in recordings.values():
+            for (_, earlier), (_, i) in pairwise(sorted(clips)):
+                before[i] = earlier
+        return tuple(before)
 
     def row_name(self, i: int) -> str:
         """What names row ``i`` to its owner: ``row 17 (clip 'abc_3')``."""

@@ -41,14 +41,20 @@ def loss_gradients(backbone: Backbone, batch: Batch, ranks: Ranks, *, seed: int,
     mine = slice(rows.start, rows.stop)
     with torch.random.fork_rng(devices=[]):  # masks drawn here must not move the stream that all ranks share
         torch.manual_seed(derived_seed(seed, f"{step}, rank {ranks.rank}"))
-        own_BW = _flat(backbone(batch.select(torch.arange(rows.start, rows.stop)))) if rows else None
-        whole_BW = _gathered(own_BW, batch, backbone, mine, ranks)
+        # A rank without rows looks at one to know what an output is like.
+        own = backbone(batch.select(torch.arange(rows.start, rows.stop) if rows else torch.zeros(1, dtype=torch.int64)))
+        own_BW = _flat(own)
+        whole_BW = torch.zeros(len(batch.present), own_BW.shape[1], dtype=own_BW.dtype)
+        if rows:
+            whole_BW[mine] = own_BW.detach()
+        # The outputs of all ranks, as a leaf whose gradient is asked for. Each row is one rank's numbers plus zeros.
+        whole_BW = ranks.sum(whole_BW).requires_grad_()
         torch.manual_seed(derived_seed(seed, f"{step}, losses"))
-        terms = backbone.losses(_output(whole_BW, backbone), batch)
+        terms = backbone.losses(_shaped(whole_BW, own), batch)
     torch.autograd.backward(_total(terms))
     if not ranks.first:  # the loss's own gradient is everybody's: the first rank counts it
         backbone.zero_grad()
-    if own_BW is not None and whole_BW.grad is not None:
+    if rows and whole_BW.grad is not None:
         torch.autograd.backward(own_BW, whole_BW.grad[mine])
     _sum_gradients(list(backbone.parameters()), ranks)
     values = torch.stack([term.detach() for term in terms.values()])
@@ -60,25 +66,29 @@ def _total(terms: dict[str, Tensor]) -> Tensor:
     return torch.stack(list(terms.values())).sum()
 
 
-def _gathered(own_BW: Tensor | None, batch: Batch, backbone: Backbone, mine: slice, ranks: Ranks) -> Tensor:
-    """All ranks' outputs, as a leaf whose gradient is asked for. Each row is one rank's number plus zeros: exact."""
-    width = backbone.interface.outputs + backbone.embedding_dim * (1 + len(backbone.interface.channels))
-    whole_BW = torch.zeros(len(batch.present), width, dtype=next(backbone.parameters()).dtype)
-    if own_BW is not None:
-        whole_BW[mine] = own_BW.detach()
-    return ranks.sum(whole_BW).requires_grad_()
+def _tensors(output: Output) -> list[Tensor]:
+    """Everything that an output holds, in one order."""
+    optional = [tensor for tensor in (output.log_variance, output.weights) if tensor is not None]
+    return [output.prediction, output.embedding, *output.per_modality.values(), *optional, *output.terms.values()]
 
 
 def _flat(output: Output) -> Tensor:
-    return torch.cat([output.prediction, output.embedding, *output.per_modality.values()], dim=1)
+    return torch.cat([tensor.flatten(1) if tensor.ndim > 1 else tensor[:, None] for tensor in _tensors(output)], dim=1)
 
 
-def _output(whole_BW: Tensor, backbone: Backbone) -> Output:
-    """The inverse of `_flat`."""
-    channels = tuple(backbone.interface.channels)
-    widths = [backbone.interface.outputs, *[backbone.embedding_dim] * (1 + len(channels))]
-    prediction_BK, embedding_BD, *per_modality = torch.split(whole_BW, widths, dim=1)
-    return Output(prediction_BK, embedding_BD, dict(zip(channels, per_modality, strict=True)))
+def _shaped(whole_BW: Tensor, like: Output) -> Output:
+    """The inverse of `_flat`, for an output that is like this one but for its number of rows."""
+    shapes = [tensor.shape[1:] for tensor in _tensors(like)]
+    pieces = torch.split(whole_BW, [shape.numel() for shape in shapes], dim=1)
+    found = iter([piece.reshape(-1, *shape) for piece, shape in zip(pieces, shapes, strict=True)])
+    return Output(
+        prediction=next(found),
+        embedding=next(found),
+        per_modality={modality: next(found) for modality in like.per_modality},
+        log_variance=None if like.log_variance is None else next(found),
+        weights=None if like.weights is None else next(found),
+        terms={name: next(found) for name in like.terms},
+    )
 
 
 def _sum_gradients(parameters: Sequence[nn.Parameter], ranks: Ranks) -> None:

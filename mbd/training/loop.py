@@ -173,6 +173,7 @@ class _Run:
         cosine = 0.5 * (1 + math.cos(math.pi * index / self.recipe.epochs))
         for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
             group["lr"] = rate * cosine
+        self.backbone.begin_epoch(index, self.recipe.epochs)
         losses = self._optimise()
         validation = validation_losses(self.backbone, self.validation, ranks=self.ranks, device=self.device)
         epoch = Epoch(losses=losses, validation=validation, score=float(np.mean(list(validation.values()))))
@@ -195,7 +196,7 @@ class _Run:
         order = torch.randperm(len(self.training)).tolist()
         for start in range(0, len(order), self.recipe.batch_size):
             indices = order[start : start + self.recipe.batch_size]
-            whole = make_batch(self.training, indices)
+            whole = make_batch(self.training, indices, context=self.backbone.reads_context)
             batch = whole.mask(draw_patterns(whole.present, patterns_NM)).to(self.device)
             step = f"epoch {len(self.curve)}, row {start}"
             terms = loss_gradients(self.backbone, batch, self.ranks, seed=self.seed, step=step)
@@ -263,7 +264,8 @@ def validation_losses(
     sums = torch.zeros(len(pieces), dtype=torch.float64)
     for number in range(ranks.rank, len(pieces), ranks.count):
         pattern, indices = pieces[number]
-        batch = make_batch(rows, indices).mask(as_columns([pattern])).to(device)
+        whole = make_batch(rows, indices, context=backbone.reads_context)
+        batch = whole.mask(as_columns([pattern])).to(device)
         with torch.no_grad():
             task: Tensor = backbone.losses(backbone(batch), batch)["task"]
         sums[number] = task.item() * len(indices)

@@ -9,7 +9,6 @@ from enum import StrEnum
 
 import numpy as np
 
-from mbd.backbones.mbd import MissingByDesign
 from mbd.cohort.cohort import Cohort, Split, Task
 from mbd.cohort.modality import Modality, pattern_name
 from mbd.cohort.piecewise import PiecewiseCohort
@@ -80,7 +79,7 @@ def predict_rows(model: LatticeModel, cohort: Cohort, suppressed: Suppressed) ->
     """
     _require_same_channels(model, cohort)
     known = tuple(model.featurizer.backbone.interface.channels)
-    generates = isinstance(model.featurizer.backbone, MissingByDesign) and model.layout.embedding > 0
+    generates = model.featurizer.backbone.generates and model.layout.embedding > 0
     answers = []
     allowed = drop_suppressed(cohort, suppressed)
     kept = {row.clip: j for j, row in enumerate(allowed.rows)}

@@ -35,11 +35,11 @@ def make_backbone():
 
 @pytest.fixture
 def make_random_batch():
-    """Random rows: ragged sequences, channels missing at random (never all), padding that holds garbage."""
+    """Random rows: ragged sequences that lost frames, channels missing at random (never all), garbage in padding."""
 
     def make(rows: int = 6, channels=tuple(Modality), outputs: int = 1, seed: int = 0, extra_frames: int = 0) -> Batch:
         rng = np.random.default_rng(seed)
-        features, valid = {}, {}
+        features, valid, observed = {}, {}, {}
         present = np.zeros((rows, 3), dtype=bool)
         columns = [list(Modality).index(m) for m in channels]
         present[:, columns] = rng.random((rows, len(columns))) < 0.7
@@ -48,11 +48,14 @@ def make_random_batch():
             shape = SHAPES[m]
             frames = 4 if shape.sequence else 1
             lengths = rng.integers(1, frames + 1, rows)
-            observed = rng.standard_normal((rows, frames, shape.dim))
+            values = rng.standard_normal((rows, frames, shape.dim))
             padding = rng.standard_normal((rows, extra_frames if shape.sequence else 0, shape.dim))
-            features[m] = torch.from_numpy(np.concatenate([observed, padding], axis=1)).float()
+            features[m] = torch.from_numpy(np.concatenate([values, padding], axis=1)).float()
             valid[m] = torch.from_numpy(np.arange(features[m].shape[1])[None] < lengths[:, None])
+            arrived = torch.from_numpy(rng.random(valid[m].shape) < 0.8)
+            arrived[np.arange(rows), rng.integers(0, lengths)] = True
+            observed[m] = valid[m] & arrived
         target = torch.from_numpy(rng.standard_normal((rows, outputs))).float()
-        return Batch(features=features, valid=valid, present=torch.from_numpy(present), target=target)
+        return Batch(features, valid, observed, torch.from_numpy(present), target)
 
     return make

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mbd.backbones.mbd import Encoder, MbdOptions
+from mbd.backbones.mbd import MbdOptions
+from mbd.backbones.stem import Encoder
 from mbd.backbones.zoo import ZOO
 from mbd.cohort.modality import Modality
 
@@ -42,7 +43,7 @@ def test_fusion_sees_nothing_but_the_mean_of_the_encodings_that_are_there(contro
 
     class Constant(torch.nn.Module):
         def forward(self, features_BTF, observed_BT):
-            return torch.linspace(-1, 1, 8).expand(len(features_BTF), 8)
+            return torch.where(observed_BT.any(dim=1, keepdim=True), torch.linspace(-1, 1, 8), 0.0)
 
     for modality in (AUDIO, VISION):
         control.encoders[modality.value] = Constant()

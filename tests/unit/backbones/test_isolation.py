@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mbd.backbones.zoo import ZOO
+from mbd.cohort.batch import Batch
 from mbd.cohort.modality import Modality, in_order, parse_pattern, pattern_name, subsets
 from mbd.errors import TrainingError
 
@@ -29,22 +30,24 @@ def have(batch, block):
 def tamper(batch, channels, *, how, seed):
     """The same batch with everything about ``channels`` changed in every row."""
     generator = torch.Generator().manual_seed(seed)
-    features, valid, present = dict(batch.features), dict(batch.valid), batch.present.clone()
+    features, valid, observed = dict(batch.features), dict(batch.valid), dict(batch.observed)
+    present = batch.present.clone()
     for modality in channels:
         rows, frames, dim = features[modality].shape
         if how == "gone":
-            del features[modality], valid[modality]
+            del features[modality], valid[modality], observed[modality]
             present[:, COLUMN[modality]] = False
             continue
         frames += {"values": 0, "nan": 0, "longer": 3, "absent": 0}[how]
         features[modality] = 100 * torch.randn(rows, frames, dim, generator=generator)
         valid[modality] = torch.rand(rows, frames, generator=generator) < 0.5
+        observed[modality] = valid[modality] & (torch.rand(rows, frames, generator=generator) < 0.5)
         present[:, COLUMN[modality]] = torch.rand(rows, generator=generator) < 0.5
         if how == "nan":
             features[modality][:] = torch.nan
         if how == "absent":
             present[:, COLUMN[modality]] = False
-    return replace(batch, features=features, valid=valid, present=present, target=batch.target * torch.nan)
+    return Batch(features, valid, observed, present, batch.target * torch.nan)
 
 
 @every_backbone
@@ -118,6 +121,7 @@ def test_a_row_does_not_depend_on_its_batch_or_its_padding(make_backbone, make_r
             padded,
             features={m: x[row : row + 1, : lengths[m]] for m, x in padded.features.items()},
             valid={m: valid[row : row + 1, : lengths[m]] for m, valid in padded.valid.items()},
+            observed={m: observed[row : row + 1, : lengths[m]] for m, observed in padded.observed.items()},
             present=padded.present[row : row + 1],
             target=padded.target[row : row + 1],
         )
@@ -128,9 +132,20 @@ def test_a_row_does_not_depend_on_its_batch_or_its_padding(make_backbone, make_r
 def test_what_stands_in_the_padding_is_never_read(make_backbone, make_random_batch, name):
     backbone = make_backbone(name)
     batch = have(make_random_batch(extra_frames=3), set(Modality))
-    poisoned = {m: x.masked_fill(~batch.valid[m][..., None], torch.nan) for m, x in batch.features.items()}
+    poisoned = {m: x.masked_fill(~batch.observed[m][..., None], torch.nan) for m, x in batch.features.items()}
     block = frozenset(Modality)
     assert torch.equal(backbone.embed(batch, block), backbone.embed(replace(batch, features=poisoned), block))
+
+
+@every_backbone
+def test_the_clip_before_is_never_embedded(make_backbone, make_random_batch, name):
+    """A row stands for itself in the lattice: what a network reads of other rows elsewhere, it does not read there."""
+    backbone, block = make_backbone(name), frozenset(Modality)
+    batch = have(make_random_batch(), block)
+    following = replace(batch, context=have(make_random_batch(seed=1), block))
+    assert torch.equal(backbone.embed(batch, block), backbone.embed(following, block))
+    differs = not torch.equal(backbone(batch).prediction, backbone(following).prediction)
+    assert differs == backbone.reads_context
 
 
 @every_backbone

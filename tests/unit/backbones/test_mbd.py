@@ -117,7 +117,8 @@ def test_loss_weights_scale_their_terms_and_zero_switches_them_off(make_backbone
 
 def test_the_order_of_frames_matters_to_a_sequence(make_backbone, complete):
     backbone, block = make_backbone(), frozenset({AUDIO})
-    whole = replace(complete, valid={m: torch.ones_like(valid) for m, valid in complete.valid.items()})
+    every = {m: torch.ones_like(valid) for m, valid in complete.valid.items()}
+    whole = replace(complete, valid=every, observed=every)
     backwards = replace(whole, features=whole.features | {AUDIO: whole.features[AUDIO].flip(1)})
     assert (backbone.embed(whole, block) - backbone.embed(backwards, block)).abs().max() > 1e-4
 

@@ -65,3 +65,38 @@ def test_features_and_targets_have_the_dtype_asked_for(small, dtype):
     batch = make_batch(small, range(4), dtype)
     assert batch.target.dtype == dtype
     assert {x.dtype for x in batch.features.values()} == {dtype}
+
+
+def test_lost_frames_are_not_observed_and_a_channel_without_any_is_absent(random_cohort):
+    cohort = random_cohort(3)
+    m = next(m for m in cohort.modalities if cohort.channels[m].kind == "sequence")
+    having = [i for i in range(len(cohort)) if m in cohort.present(i) and len(cohort.feature(i, m)) > 1][:3]
+    batch = make_batch(cohort, having)
+    arrived = torch.zeros_like(batch.valid[m])
+    arrived[0, 1] = True
+    lost = batch.lose({m: arrived})
+    assert lost.observed[m].nonzero().tolist() == [[0, 1]]
+    assert torch.equal(lost.valid[m][0], batch.valid[m][0])
+    assert not lost.valid[m][1:].any()
+    assert lost.present[:, COLUMN[m]].tolist() == [True, False, False]
+    assert torch.equal(lost.features[m][0, 1], batch.features[m][0, 1])
+    assert lost.features[m].count_nonzero() == batch.features[m][0, 1].count_nonzero()
+    for other in set(cohort.modalities) - {m}:
+        assert torch.equal(lost.features[other], batch.features[other])
+        assert torch.equal(lost.observed[other], batch.valid[other])
+
+
+def test_the_clip_before_comes_along_without_its_label_and_loses_what_the_row_loses(small):
+    batch = make_batch(small, [0, 1], context=True)
+    assert make_batch(small, [0, 1]).context is None
+    assert batch.context is not None
+    assert [small.before[0], small.before[1]] == [None, 0]
+    assert not batch.context.present[0].any()
+    assert torch.equal(batch.context.features[Modality.TEXT][1], batch.features[Modality.TEXT][0])
+    assert not batch.context.target.any()
+    masked = batch.mask(torch.tensor([[False, True, False]]).expand(2, 3))
+    assert masked.context is not None
+    assert masked.context.present.tolist() == [[False, False, False], [False, True, False]]
+    chosen = batch.select(torch.tensor([1]))
+    assert chosen.context is not None
+    assert torch.equal(chosen.context.present[0], batch.context.present[1])

@@ -80,3 +80,11 @@ def test_features_that_do_not_match_the_rows_are_refused(small):
         replace(small, features={**small.features, Modality.TEXT: small.features[Modality.TEXT][:3]})
     with pytest.raises(CohortError, match="do not match"):
         replace(small, channels={Modality.TEXT: small.channels[Modality.TEXT]})
+
+
+def test_the_clip_before_is_the_next_smaller_number_of_the_same_recording(small):
+    names = ["b_2", "a_3", "a_1", "solo", "a_10", "a_2x", "c_4"]
+    whose = ["ann", "ann", "ann", "ann", "ann", "ann", "eve"]
+    rows = tuple(replace(small.rows[0], clip=clip, subject=who) for clip, who in zip(names, whose, strict=True))
+    cohort = replace(small.select(range(7)), rows=rows)
+    assert cohort.before == (None, 2, None, None, 1, None, None)
