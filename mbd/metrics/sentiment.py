@@ -3,6 +3,10 @@
 The field reports Acc-2 and F1 in two conventions that differ by points and are often mixed up:
 *Has0* splits at ``score >= 0`` and keeps neutral clips; *Non0* drops clips whose true score is exactly 0 and splits at
 ``score > 0``. Both are given, by name. Their F1 is weighted by true class sizes, as in the field's tables.
+
+Acc-7, Acc-5 and Acc-3 clip scores to the outermost classes and round, as MMSA does for MOSI and MOSEI (its
+``Mult_acc_7``, ``Mult_acc_5``, and ``mult_a3``, which it computes and does not report). CH-SIMS has scores from -1 to 1
+and other classes, split at .1 and .7; those are not these.
 """
 
 import numpy as np
@@ -56,6 +60,17 @@ def regression_metrics(targets: Floats, predictions: Floats) -> dict[str, float]
     }
 
 
+def coarse_accuracies(targets: Floats, predictions: Floats) -> dict[str, float]:
+    """``acc5 acc3`` of sentiment scores [n] on the scale from -3 to 3: for tables of the field.
+
+    `evaluate` leaves them out, as they say little beyond ``acc7`` and the two of ``acc2``.
+    """
+    return {
+        "acc5": accuracy(five_classes(targets), five_classes(predictions)),
+        "acc3": accuracy(three_classes(targets), three_classes(predictions)),
+    }
+
+
 def classification_metrics(targets: Classes, predictions: Classes, *, classes: int) -> dict[str, float]:
     """Accuracy, and the mean F1 of the classes that occur among targets or predictions."""
     f1, true_counts, predicted_counts = _f1_by_class(targets, predictions, classes)
@@ -84,7 +99,21 @@ def weighted_f1(targets: Classes, predictions: Classes, *, classes: int) -> floa
 
 def seven_classes(scores: Floats) -> Classes:
     """Acc-7's classes -3..3: clip, then round (halves to the even neighbour, as NumPy does)."""
-    return np.rint(np.clip(scores, -3.0, 3.0)).astype(np.int64)
+    return _rounded(scores, 3.0)
+
+
+def five_classes(scores: Floats) -> Classes:
+    """Acc-5's classes -2..2, likewise: the two outermost on each side of Acc-7's become one."""
+    return _rounded(scores, 2.0)
+
+
+def three_classes(scores: Floats) -> Classes:
+    """Acc-3's classes -1..1, likewise: the sign of the rounded score, so that -0.5 to 0.5 is neutral."""
+    return _rounded(scores, 1.0)
+
+
+def _rounded(scores: Floats, limit: float) -> Classes:
+    return np.rint(np.clip(scores, -limit, limit)).astype(np.int64)
 
 
 def _f1_by_class(targets: Classes, predictions: Classes, classes: int) -> tuple[Floats, Classes, Classes]:

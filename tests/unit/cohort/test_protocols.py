@@ -1,8 +1,25 @@
+import hashlib
+import math
+
 import numpy as np
 import pytest
 
-from mbd.cohort.modality import Modality
-from mbd.cohort.protocols import availability, random_missing
+from mbd.cohort.modality import Modality, pattern_name, subsets
+from mbd.cohort.protocols import (
+    Condition,
+    Protocol,
+    all_conditions,
+    availability,
+    fixed,
+    frames,
+    imbalanced,
+    imbalanced_missing,
+    random_missing,
+    rates,
+    shared,
+    spans,
+    spectrum,
+)
 from mbd.cohort.synthetic import Subjects, synthetic_cohort
 from mbd.errors import CohortError
 
@@ -50,3 +67,60 @@ def test_an_absent_channel_stays_absent(small):
 def test_a_rate_that_is_none_is_refused(small, rate):
     with pytest.raises(CohortError, match="no rate"):
         random_missing(small, rate, seed=0)
+
+
+def test_the_masks_of_earlier_results_come_out_bit_for_bit(people):
+    masks = b"".join(random_missing(people, rate, seed).tobytes() for rate in (0.1, 0.5) for seed in (0, 3))
+    assert hashlib.sha256(masks).hexdigest() == "70aabb9600e2dd46098168dd0a85bce56096677a84f5f0c8577cda7db4deac08"
+
+
+def test_each_modality_can_have_a_rate_of_its_own_and_loses_the_rows_it_loses_at_that_shared_rate(people):
+    mask = imbalanced_missing(people, (0.3, 0.5, 0.7), seed=1)
+    for column, rate in enumerate((0.3, 0.5, 0.7)):
+        assert np.array_equal(mask[:, column], random_missing(people, rate, seed=1)[:, column])
+    with pytest.raises(CohortError, match="no rate"):
+        imbalanced_missing(people, (0.3, 1.5, 0.7), seed=1)
+
+
+@pytest.mark.parametrize("modalities", subsets(Modality), ids=pattern_name)
+def test_every_condition_has_a_name_of_its_own_in_its_protocol(modalities):
+    conditions = all_conditions(modalities)
+    assert len({(c.protocol, c.name) for c in conditions}) == len(conditions)
+    assert {c.protocol for c in conditions} == set(Protocol)
+    assert len(fixed(modalities)) == 2 ** len(modalities) - 1
+
+
+def test_the_protocols_are_what_their_names_say():
+    assert [c.name for c in fixed(Modality)] == ["t", "a", "v", "ta", "tv", "av", "tav"]
+    assert [c.missing for c in rates()] == [(r, r, r) for r in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)]
+    assert [(c.lost, c.span) for c in frames((0.2,))] == [(0.2, 0.0)]
+    assert [(c.lost, c.span) for c in spans((0.2,))] == [(0.0, 0.2)]
+    assert [c.missing for c in shared()] == [(0.3, 0.3, 0.3), (0.5, 0.5, 0.5), (0.7, 0.7, 0.7)]
+    assert [(c.noise, c.lost) for c in spectrum((0.0, 1.0), (0.0, 0.5))] == [(0, 0), (0, 0.5), (1, 0), (1, 0.5)]
+    assert imbalanced(Modality)[1].name == "t0.3-a0.7-v0.5"
+    assert imbalanced({Modality.AUDIO, Modality.VISION})[0].missing == (0.0, 0.3, 0.7)
+
+
+@pytest.mark.parametrize("modalities", subsets(Modality), ids=pattern_name)
+def test_imbalanced_rates_have_the_mean_of_the_shared_one_and_come_in_every_order(modalities):
+    columns = [column for column, m in enumerate(Modality) if m in modalities]
+    found = np.array([c.missing for c in imbalanced(modalities)])
+    assert np.allclose(found[:, columns].mean(axis=1), 0.5)
+    assert np.allclose(found[:, columns].mean(axis=0), 0.5)
+    assert not np.delete(found, columns, axis=1).any()
+    assert len({tuple(row) for row in found}) == math.factorial(len(modalities))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    [
+        ({"missing": (0.0, 0.0, 2.0)}, "missing channels"),
+        ({"lost": -0.1}, "lost frames"),
+        ({"span": math.nan}, "one piece"),
+        ({"noise": -1.0}, "noise"),
+        ({"noise": math.inf}, "noise"),
+    ],
+)
+def test_a_condition_that_cannot_be_is_refused(wrong, match):
+    with pytest.raises(CohortError, match=match):
+        Condition(Protocol.SPECTRUM, "wrong", **wrong)

@@ -12,10 +12,13 @@ from mbd.cohort.cohort import Task
 from mbd.errors import MbdError
 from mbd.metrics.sentiment import (
     classification_metrics,
+    coarse_accuracies,
     correlation,
     evaluate,
+    five_classes,
     regression_metrics,
     seven_classes,
+    three_classes,
     weighted_f1,
 )
 
@@ -98,6 +101,30 @@ def test_correlation_with_a_constant_is_zero(predictions):
 
 def test_seven_classes_clip_and_then_round():
     assert seven_classes(np.array([-9.0, -2.5, -0.4, 0.5, 1.5, 2.6, 7.0])).tolist() == [-3, -2, 0, 0, 2, 3, 3]
+
+
+def test_five_and_three_classes_clip_and_then_round_likewise():
+    scores = np.array([-9.0, -1.5, -1.4, -0.5, 0.0, 0.5, 0.51, 1.5, 2.6])
+    assert five_classes(scores).tolist() == [-2, -2, -1, 0, 0, 0, 1, 2, 2]
+    assert three_classes(scores).tolist() == [-1, -1, -1, 0, 0, 0, 1, 1, 1]
+
+
+def test_coarse_accuracies_by_hand():
+    metrics = coarse_accuracies(np.array([-2.0, 0.0, 1.0, 3.0, -1.0]), np.array([-1.0, -0.5, 2.0, 2.4, 0.5]))
+    # classes -2 0 1 2 -1 against -1 0 2 2 0
+    assert metrics["acc5"] == pytest.approx(2 / 5)
+    # classes -1 0 1 1 -1 against -1 0 1 1 0
+    assert metrics["acc3"] == pytest.approx(4 / 5)
+
+
+@given(arrays(np.float64, 20, elements=st.floats(-4, 4)), arrays(np.float64, 20, elements=st.floats(-4, 4)))
+def test_fewer_classes_are_unions_of_more_and_agree_no_less(targets, predictions):
+    seven, five, three = (classes(targets) for classes in (seven_classes, five_classes, three_classes))
+    assert np.array_equal(five, np.clip(seven, -2, 2))
+    assert np.array_equal(three, np.sign(seven))
+    coarse = coarse_accuracies(targets, predictions)
+    assert list(coarse) == ["acc5", "acc3"]
+    assert 0 <= regression_metrics(targets, predictions)["acc7"] <= coarse["acc5"] <= coarse["acc3"] <= 1
 
 
 def test_macro_f1_leaves_out_classes_that_never_occur_and_counts_those_only_predicted():
