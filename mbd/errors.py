@@ -105,6 +105,10 @@ class TrainingError(MbdError):
     """A recipe, a checkpoint or a run that cannot go on."""
 
 
+class BenchmarkError(MbdError):
+    """A comparison of networks that cannot be made, or results that do not belong together."""
+
+
 class RanksError(MbdError):
     """One of the processes that work together stopped, or is at other work than the rest."""
 

@@ -11,19 +11,28 @@ from mbd.errors import TrainingError
 ZOO: Mapping[str, type[Backbone]] = {backbone.name: backbone for backbone in (MissingByDesign, MaskedTrainingControl)}
 
 
+def known(name: str) -> type[Backbone]:
+    """The backbone of a name.
+
+    Raises:
+        TrainingError: no backbone has it.
+    """
+    if name not in ZOO:
+        raise TrainingError(f"There is no backbone '{name}'.", remedy=f"use one of: {', '.join(ZOO)}")
+    return ZOO[name]
+
+
 def build(name: str, interface: Interface, options: Mapping[str, int | float]) -> Backbone:
     """A freshly initialised backbone, drawn from torch's current generator.
 
     Raises:
         TrainingError: no backbone has that name, or the backbone has no such option.
     """
-    if name not in ZOO:
-        raise TrainingError(f"There is no backbone '{name}'.", remedy=f"use one of: {', '.join(ZOO)}")
-    kind = ZOO[name]
-    known = {field.name for field in dataclasses.fields(kind.Options)}
-    if unknown := sorted(set(options) - known):
+    kind = known(name)
+    fields = {field.name for field in dataclasses.fields(kind.Options)}
+    if unknown := sorted(set(options) - fields):
         raise TrainingError(
             f"The backbone '{name}' has no option {', '.join(unknown)}.",
-            remedy=f"use options among: {', '.join(sorted(known))}",
+            remedy=f"use options among: {', '.join(sorted(fields))}",
         )
     return kind(interface, kind.Options(**options))

@@ -9,6 +9,7 @@ from mbd import __version__
 from mbd.cli import (
     api_keys,
     attack,
+    benchmark,
     certificate,
     data,
     database,
@@ -58,6 +59,7 @@ app.add_typer(data.app, name="data")
 app.command("train")(models.train)
 app.command("evaluate")(models.evaluate)
 app.command("predict")(models.predict)
+app.command("benchmark")(benchmark.benchmark)
 app.command("revoke")(revoke.revoke)
 app.add_typer(requests.app, name="requests")
 app.add_typer(deletion.app, name="deletion")

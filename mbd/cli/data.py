@@ -13,7 +13,6 @@ from mbd.cohort.modality import Modality
 
 if TYPE_CHECKING:
     from mbd.cohort.cohort import Cohort
-    from mbd.cohort.suppression import Suppressed
 
 app = typer.Typer(help="Import, describe and copy cohorts.", no_args_is_help=True)
 importers = typer.Typer(help="Import data into a cohort folder.", no_args_is_help=True)
@@ -51,8 +50,9 @@ def copy(cohort: CohortFolder, url: BucketUrl, home: Home = None, as_json: Json 
         from mbd.cohort.copies import copy_folder
         from mbd.cohort.folder import open_pieces
         from mbd.cohort.suppression import refuse_suppressed
+        from mbd.workflow.system import suppressed_in
 
-        refuse_suppressed(open_pieces(cohort), _suppressed(home))
+        refuse_suppressed(open_pieces(cohort), suppressed_in(settings_for(home)))
         copy_folder(cohort, url)
         out.result = {"cohort": url}
         out.say("The copy has the digests of the folder.", lead=url)
@@ -253,8 +253,9 @@ def _write(out: Output, cohort: "Cohort", target: Path, home: Path | None, *, dr
     from mbd.cohort import folder
     from mbd.cohort.manifest import KEY_BYTES
     from mbd.cohort.suppression import drop_suppressed, refuse_suppressed
+    from mbd.workflow.system import suppressed_in
 
-    suppressed = _suppressed(home)
+    suppressed = suppressed_in(settings_for(home))
     cohort = drop_suppressed(cohort, suppressed) if drop else cohort
     refuse_suppressed(cohort, suppressed)
     manifest = folder.write(cohort, target, key=secrets.token_bytes(KEY_BYTES))
@@ -268,14 +269,3 @@ def _write(out: Output, cohort: "Cohort", target: Path, home: Path | None, *, dr
     out.say(f"{len(cohort)} clips of {len(cohort.subjects)} people.")
     out.unbroken("Manifest root", manifest.root)
     out.command("Look at it with", "mbd", "data", "describe", target)
-
-
-def _suppressed(home: Path | None) -> "Suppressed":
-    """What was withdrawn in a deployment; nothing where there is none yet."""
-    from mbd.workflow.system import open_system
-
-    settings = settings_for(home)
-    if not (settings.state / "keys").exists():
-        return lambda _subject, _modality: False
-    with open_system(settings, create=False) as system:
-        return system.suppressed()

@@ -67,7 +67,7 @@ def train(
                 trained = train_line(
                     system,
                     rows,
-                    _recipe(recipe),
+                    recipe_named(recipe),
                     line=line,
                     seed=seed,
                     drop_channels=drop_suppressed,
@@ -154,7 +154,8 @@ def show_metrics(out: Output, title: str, metrics: dict[str, dict[str, float]]) 
     out.table(title, ["available", *headers], [(p, *(values[n] for n in names)) for p, values in metrics.items()])
 
 
-def _recipe(chosen: str) -> "Recipe":
+def recipe_named(chosen: str) -> "Recipe":
+    """The shipped recipe of a name, or the one in a file."""
     from mbd.training import recipes
     from mbd.training.recipe_file import read_recipe
 

@@ -36,6 +36,7 @@ _EXTRAS = {
     "scipy": "science",
     "pyarrow": "science",
     "safetensors": "science",
+    "matplotlib": "benchmark",
     "sqlalchemy": "ledger",
     "alembic": "ledger",
     "psycopg": "postgres",

@@ -46,13 +46,20 @@ def training_rows(cohort: Cohort, partitions: Collection[Partition]) -> Cohort:
     return named
 
 
-def data_digest(*parts: Cohort) -> str:
-    """SHA-256 (hex) over features, frames, presence and labels in order; clips and subjects are not named."""
-    return json_digest([_part_digest(part) for part in parts])
+def data_digest(*parts: Cohort, context: bool = False) -> str:
+    """SHA-256 (hex) over features, frames, presence and labels in order; clips and subjects are not named.
+
+    Args:
+        parts: the rows.
+        context: whether the clip before each row is read with it, so that which one it is belongs to the data.
+    """
+    return json_digest([_part_digest(part, context=context) for part in parts])
 
 
-def _part_digest(part: Cohort) -> str:
+def _part_digest(part: Cohort, *, context: bool) -> str:
     arrays = {"targets": part.targets, "presence": part.presence}
+    if context:
+        arrays["before"] = np.array([-1 if i is None else i for i in part.before], dtype=np.int64)
     for modality in part.modalities:
         present = [i for i in range(len(part)) if modality in part.present(i)]
         frames = [np.atleast_2d(part.feature(i, modality)) for i in present]

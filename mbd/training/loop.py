@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mbd.backbones.base import Backbone, Interface
 from mbd.backbones.weights import weights_digest
-from mbd.backbones.zoo import build
+from mbd.backbones.zoo import build, known
 from mbd.cohort.batch import make_batch
 from mbd.cohort.cohort import Cohort, Partition
 from mbd.cohort.modality import pattern_name
@@ -33,6 +33,9 @@ from mbd.training.transcript import Epoch, Transcript
 
 OnProgress = Callable[[int, int, Mapping[str, float]], None]
 """Called after each epoch with (epochs done, epochs at most, the epoch's numbers)."""
+
+OnStep = Callable[[Backbone], None]
+"""Shown the network after each step's gradients are there, before they are clipped; it changes nothing."""
 
 _VALIDATION_ROWS = 256
 
@@ -53,6 +56,7 @@ def train(
     partitions: Collection[Partition] = (Partition.PUBLIC,),
     manifest_root: str | None = None,
     on_progress: OnProgress | None = None,
+    on_step: OnStep | None = None,
     checkpoint_dir: Path | None = None,
     resume: bool = True,
     device: Device = "cpu",
@@ -71,6 +75,7 @@ def train(
             entangled. The epoch is chosen on public rows, whatever is named here.
         manifest_root: Merkle root of the cohort's manifest (hex), for the transcript.
         on_progress: told about each epoch, in the first process.
+        on_step: shown each step, in every process; not the steps before a checkpoint from which the run goes on.
         checkpoint_dir: where to keep one checkpoint file, so that a killed run can go on; it is removed at the end. All
             processes read it, the first one writes it.
         resume: whether a checkpoint found there is used (it must be of this very run) or discarded.
@@ -85,7 +90,7 @@ def train(
         require_device(device, ranks.count)
         _, selection = public_rows(cohort)
         training = training_rows(cohort, partitions)
-        digest = data_digest(training, selection)
+        digest = data_digest(training, selection, context=known(recipe.backbone).reads_context)
         where = {"ranks": str(ranks.count), "device": device}
         identity = {"recipe": recipe.digest, "data": digest, "seed": str(seed), **versions(), **where}
         checkpoint = CheckpointFile(checkpoint_dir, identity) if checkpoint_dir else None
@@ -96,7 +101,9 @@ def train(
             backbone = build(recipe.backbone, Interface.of(cohort), recipe.options)
             backbone.standardiser.fit(training)
             start = weights_digest(backbone)
-            run = _Run(recipe, seed, backbone.to(device), training, selection, ranks=ranks, device=device)
+            run = _Run(
+                recipe, seed, backbone.to(device), training, selection, ranks=ranks, device=device, on_step=on_step
+            )
             if checkpoint and resume and (progress := checkpoint.read()):
                 run.restore(progress)
             begun = json_digest([vars(epoch) for epoch in run.curve])
@@ -138,10 +145,11 @@ class _Run:
         *,
         ranks: Ranks,
         device: Device,
+        on_step: OnStep | None,
     ) -> None:
         self.recipe, self.seed, self.backbone = recipe, seed, backbone
         self.training, self.validation = training, validation
-        self.ranks, self.device = ranks, device
+        self.ranks, self.device, self.on_step = ranks, device, on_step
         groups = backbone.parameter_groups()
         self.optimiser = torch.optim.AdamW(
             [{"params": list(group.parameters)} for group in groups], weight_decay=recipe.weight_decay
@@ -200,6 +208,8 @@ class _Run:
             batch = whole.mask(draw_patterns(whole.present, patterns_NM)).to(self.device)
             step = f"epoch {len(self.curve)}, row {start}"
             terms = loss_gradients(self.backbone, batch, self.ranks, seed=self.seed, step=step)
+            if self.on_step:
+                self.on_step(self.backbone)
             torch.nn.utils.clip_grad_norm_(self.backbone.parameters(), self.recipe.gradient_norm)
             self.optimiser.step()
             self.optimiser.zero_grad()

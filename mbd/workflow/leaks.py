@@ -15,6 +15,7 @@ from sqlalchemy import MetaData, select
 from mbd.attacks.containers import could_be_container
 from mbd.attacks.leaks import Hit, Needle, Source, find, needles_of, sweep
 from mbd.attacks.report import Report
+from mbd.backbones.zoo import known
 from mbd.cohort.cohort import EVERYONE, Cohort, Pair, Partition
 from mbd.lattice.model import LatticeModel
 from mbd.records.database import begin_snapshot
@@ -110,7 +111,8 @@ def _cell(value: object) -> bytes:
 
 def _digest(cohort: Cohort, recipe: Recipe) -> str:
     _, selection = public_rows(cohort)
-    return data_digest(training_rows(cohort, recipe.partitions), selection)
+    context = known(recipe.backbone).reads_context
+    return data_digest(training_rows(cohort, recipe.partitions), selection, context=context)
 
 
 def _values(

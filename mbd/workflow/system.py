@@ -130,6 +130,18 @@ def is_retiring(home: Path) -> bool:
     return (home / RETIRING / RETIRING_READY).exists()
 
 
+def suppressed_in(settings: Settings) -> Callable[[str, Modality], bool]:
+    """What was withdrawn in a deployment; nothing where there is none yet.
+
+    Raises:
+        MbdError: as `open_system`.
+    """
+    if not (settings.state / "keys").exists():
+        return lambda _subject, _modality: False
+    with open_system(settings, create=False) as system:
+        return system.suppressed()
+
+
 @contextmanager
 def open_system(settings: Settings, *, create: bool, clock: Clock = utc_now, inspect: bool = False) -> Iterator[System]:
     """Open a deployment. What the journal of destroyed openings says is destroyed is so before anybody reads.

@@ -233,6 +233,9 @@ def test_the_data_digest_follows_every_value_and_no_name(cohort):
     digest = data_digest(part)
     renamed = replace(part, rows=tuple(replace(row, clip=f"x{row.clip}", subject="who") for row in part.rows))
     assert data_digest(renamed) == digest
+    assert data_digest(renamed, context=True) == data_digest(part, context=True) != digest
+    backwards = tuple(replace(row, clip=f"x{1000 - i}") for i, row in enumerate(part.rows))
+    assert data_digest(replace(part, rows=backwards), context=True) != data_digest(part, context=True)
     relabelled = replace(part, rows=(replace(part.rows[0], label=0.1), *part.rows[1:]))
     assert data_digest(relabelled) != digest
     for modality in part.modalities:

@@ -1,0 +1,106 @@
+"""A leaderboard as pictures: what is lost with the channels, how evenly they count, and what an answer costs.
+
+Pictures are SVG, and the same results give the same bytes. It measures nothing.
+"""
+
+from io import BytesIO
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mbd.benchmark.leaderboard import METRICS, Leaderboard
+from mbd.cohort.protocols import Protocol
+from mbd.durable import write_durably
+
+_COLOURS = (
+    "#1b6ca8",
+    "#c1662f",
+    "#3b8f5a",
+    "#8e5aa8",
+    "#b0892a",
+    "#b8476b",
+    "#3f8f94",
+    "#6b6b6b",
+    "#7a8f3b",
+    "#444b8c",
+)
+_LINES = ("-", "--", "-.", ":")
+
+
+def draw(board: Leaderboard, out: Path) -> list[Path]:
+    """Every picture that these results have something for, in a folder; their paths."""
+    made = []
+    with mpl.rc_context({"svg.hashsalt": "mbd", "svg.fonttype": "path"}):
+        if board.of_protocol(Protocol.RATES):
+            made.append(_save(_rates(board), out / "missing-rates.svg"))
+        if any(board.mei(name) and board.mli(name) for name in board.backbones):
+            made.append(_save(_balance(board), out / "balance.svg"))
+        made.append(_save(_cost(board), out / "cost.svg"))
+    return made
+
+
+def _rates(board: Leaderboard) -> Figure:
+    """The headline over the missing rate: a line a network, a band of one standard deviation over seeds."""
+    figure, axes = _figure(8, 4.5)
+    names = board.of_protocol(Protocol.RATES)
+    rates = [float(name.partition("/")[2]) for name in names]
+    for n, backbone in enumerate(board.backbones):
+        found = [board.spread(backbone, [name], board.headline) for name in names]
+        mean = np.array([spread.mean for spread in found])
+        sd = np.array([spread.sd or 0.0 for spread in found])
+        colour = _COLOURS[n % len(_COLOURS)]
+        axes.plot(rates, mean, color=colour, linestyle=_LINES[n % len(_LINES)], label=backbone)
+        axes.fill_between(rates, mean - sd, mean + sd, color=colour, alpha=0.1, linewidth=0)
+    axes.set_xlabel("probability that a channel of a row is missing")
+    axes.set_ylabel(METRICS[board.headline])
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    return figure
+
+
+def _balance(board: Leaderboard) -> Figure:
+    """MEI against MLI: evenly used is up, evenly learnt is left."""
+    figure, axes = _figure(6, 4.5)
+    for n, backbone in enumerate(board.backbones):
+        mei, mli = board.mei(backbone), board.mli(backbone)
+        if mei and mli:
+            axes.errorbar(
+                mli.mean, mei.mean, xerr=mli.sd, yerr=mei.sd, fmt="o", color=_COLOURS[n % len(_COLOURS)], elinewidth=0.7
+            )
+            _name(axes, backbone, mli.mean, mei.mean)
+    axes.set_xlabel("MLI: how unevenly modalities learn (ours)")
+    axes.set_ylabel("MEI: how evenly they contribute (ours)")
+    return figure
+
+
+def _cost(board: Leaderboard) -> Figure:
+    """The headline, averaged over all conditions, against the milliseconds of an answer."""
+    figure, axes = _figure(6, 4.5)
+    for n, backbone in enumerate(board.backbones):
+        spread, cost = board.spread(backbone, board.conditions, board.headline), board.milliseconds(backbone)
+        axes.errorbar(cost, spread.mean, yerr=spread.sd, fmt="o", color=_COLOURS[n % len(_COLOURS)], elinewidth=0.7)
+        _name(axes, backbone, cost, spread.mean)
+    axes.set_xscale("log")
+    axes.set_xlabel("CPU milliseconds a row (batch of 32, one thread)")
+    axes.set_ylabel(f"{METRICS[board.headline]}, mean over all conditions")
+    return figure
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _name(axes: Axes, backbone: str, x: float, y: float) -> None:
+    axes.annotate(backbone, (x, y), textcoords="offset points", xytext=(6, 4), fontsize=8)
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    buffer = BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    write_durably(path, buffer.getvalue())
+    return path

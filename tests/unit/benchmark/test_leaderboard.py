@@ -1,0 +1,107 @@
+"""Tables say what the results say: means, deviations, order, and which differences are more than noise."""
+
+import statistics
+
+import pytest
+
+from mbd.benchmark.leaderboard import (
+    Leaderboard,
+    Spread,
+    balance_and_cost,
+    by_condition,
+    by_protocol,
+    markdown,
+    verdict,
+    with_all_channels,
+)
+from mbd.benchmark.result import Measured, Result
+from mbd.cohort.modality import Modality
+from mbd.cohort.protocols import Protocol
+from mbd.metrics.comparison import Comparison
+
+CONDITIONS = ("fixed/t", "fixed/a", "fixed/ta", "rates/0.5")
+CHANNELS = (Modality.TEXT, Modality.AUDIO)
+
+
+def result(backbone, seed, errors, mei=0.5):
+    """A run whose people, of two rows each, err so much under every condition; accuracy falls with it."""
+    accuracy = 1 - sum(errors) / 6
+    conditions = {
+        name: Measured(name.partition("/")[0], "00", {"mae": sum(errors) / 6, "acc2_non0": accuracy - n / 100}, errors)
+        for n, name in enumerate(CONDITIONS)
+    }
+    return Result(backbone, seed, 1234, 0.5 + seed, 7, 5, (2, 2, 2), conditions, {"text": 0.1}, mei, 0.25)
+
+
+@pytest.fixture
+def board():
+    runs = [result("control", s, (1.0, 1.1, 0.9 + s / 100)) for s in range(3)]
+    runs += [result("mbd", s, (0.5, 0.6, 0.4 + s / 100), mei=None if s == 1 else 0.5) for s in range(3)]
+    return Leaderboard(runs, CHANNELS)
+
+
+def test_the_network_that_errs_least_comes_first(board):
+    assert board.backbones == ("mbd", "control")
+
+
+def test_a_number_is_the_mean_over_conditions_and_its_deviation_that_between_seeds(board):
+    by_seed = [1 - (3.0 + s / 100) / 6 - 0.01 for s in range(3)]
+    spread = board.spread("control", CONDITIONS[:3], "acc2_non0")
+    assert spread.mean == pytest.approx(statistics.fmean(by_seed))
+    assert spread.sd == pytest.approx(statistics.stdev(by_seed))
+
+
+def test_one_seed_has_no_deviation():
+    assert str(Spread.of([0.25])) == "0.250"
+    assert str(Spread.of([0.25, 0.75])) == "0.500 ± 0.354"
+
+
+def test_a_number_that_is_not_defined_at_every_seed_is_not_shown(board):
+    assert board.mei("mbd") is None
+    assert board.mei("control") == Spread(0.5, 0.0)
+    columns, rows = balance_and_cost(board)
+    assert [row[columns.index("MEI")] for row in rows] == ["-", "0.500 ± 0.000"]
+    assert [row[columns.index("CPU ms a row")] for row in rows] == ["1.500", "1.500"]
+
+
+def test_each_network_is_held_against_the_control_and_that_against_nobody(board):
+    compared = board.against_baseline("mbd", CONDITIONS)
+    assert compared is not None
+    assert compared.mean == pytest.approx(-0.25)
+    assert compared.low < compared.mean < compared.high < 0
+    assert board.against_baseline("control", CONDITIONS) is None
+    columns, rows = by_protocol(board)
+    assert rows[0][columns.index("error against control")].endswith("better")
+    assert rows[1][-1] == "-"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "beyond", "said"),
+    [
+        (-0.2, -0.1, True, "better"),
+        (0.1, 0.2, True, "worse"),
+        (-0.1, 0.2, False, "within noise"),
+        (-0.1, 0.2, True, "beyond seeds, not people"),
+    ],
+)
+def test_a_difference_whose_interval_holds_zero_is_called_no_difference(low, high, beyond, said):
+    compared = Comparison((low + high) / 2, low, high, seed_sd=0.1, exceeds_seed_noise=beyond)
+    assert verdict(compared).endswith(said)
+
+
+def test_one_seed_or_one_person_is_compared_with_nothing():
+    alone = Leaderboard([result(name, 0, (1.0, 1.0, 1.0)) for name in ("control", "mbd")], CHANNELS)
+    assert alone.against_baseline("mbd", CONDITIONS) is None
+
+
+def test_tables_have_a_row_for_each_network_and_a_column_for_each_condition(board):
+    columns, rows = by_condition(board, Protocol.FIXED)
+    assert columns == ["backbone", "t", "a", "ta"]
+    assert [row[0] for row in rows] == ["mbd", "control"]
+    assert rows[1][1:] == [str(board.spread("control", [name], "acc2_non0")) for name in CONDITIONS[:3]]
+    columns, rows = with_all_channels(board)
+    assert columns == ["backbone", "fidelity", "MAE", "Acc-2 Non0"]
+    assert rows[1][1:] == ["inspired", "0.502 ± 0.002", str(board.spread("control", ["fixed/ta"], "acc2_non0"))]
+    text = markdown(columns, rows)
+    assert text.splitlines()[0] == "| backbone | fidelity | MAE | Acc-2 Non0 |"
+    assert len(text.splitlines()) == 4
