@@ -5,10 +5,15 @@ from collections.abc import Mapping
 
 from mbd.backbones.base import Backbone, Interface
 from mbd.backbones.control import MaskedTrainingControl
+from mbd.backbones.late_fusion import LateFusion
 from mbd.backbones.mbd import MissingByDesign
+from mbd.backbones.tsd import TriSubspaceDisentanglement
 from mbd.errors import TrainingError
 
-ZOO: Mapping[str, type[Backbone]] = {backbone.name: backbone for backbone in (MissingByDesign, MaskedTrainingControl)}
+ZOO: Mapping[str, type[Backbone]] = {
+    backbone.name: backbone
+    for backbone in (MissingByDesign, TriSubspaceDisentanglement, MaskedTrainingControl, LateFusion)
+}
 
 
 def known(name: str) -> type[Backbone]:
