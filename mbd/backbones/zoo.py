@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from mbd.backbones.base import Backbone, Interface
 from mbd.backbones.control import MaskedTrainingControl
 from mbd.backbones.mbd import MissingByDesign
+from mbd.backbones.promma import Promma
 from mbd.errors import TrainingError
 
-ZOO: Mapping[str, type[Backbone]] = {backbone.name: backbone for backbone in (MissingByDesign, MaskedTrainingControl)}
+ZOO: Mapping[str, type[Backbone]] = {
+    backbone.name: backbone for backbone in (MissingByDesign, MaskedTrainingControl, Promma)
+}
 
 
 def build(name: str, interface: Interface, options: Mapping[str, int | float]) -> Backbone:
