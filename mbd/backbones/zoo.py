@@ -7,12 +7,19 @@ from mbd.backbones.base import Backbone, Interface
 from mbd.backbones.control import MaskedTrainingControl
 from mbd.backbones.late_fusion import LateFusion
 from mbd.backbones.mbd import MissingByDesign
+from mbd.backbones.promma import Promma
 from mbd.backbones.tsd import TriSubspaceDisentanglement
 from mbd.errors import TrainingError
 
 ZOO: Mapping[str, type[Backbone]] = {
     backbone.name: backbone
-    for backbone in (MissingByDesign, TriSubspaceDisentanglement, MaskedTrainingControl, LateFusion)
+    for backbone in (
+        MissingByDesign,
+        Promma,
+        TriSubspaceDisentanglement,
+        MaskedTrainingControl,
+        LateFusion,
+    )
 }
 
 
