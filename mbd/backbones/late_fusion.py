@@ -33,7 +33,7 @@ class LateFusion(Backbone):
     fidelity: ClassVar[Fidelity] = "inspired"
     deviations = (
         "no paper's system but a control beside them: late fusion of decisions, masked training, no generators",
-        "late fusion is the mean over the present channels' predictions; each has its own task loss beside that of the mean",
+        "late fusion is the mean over the present channels' predictions; each is trained by its own task loss too",
     )
 
     options: StemOptions
