@@ -3,7 +3,9 @@
 import dataclasses
 from collections.abc import Mapping
 
+from mbd.backbones.alignmamba import AlignMamba
 from mbd.backbones.base import Backbone, Interface
+from mbd.backbones.cagmamba import CagMamba
 from mbd.backbones.control import MaskedTrainingControl
 from mbd.backbones.late_fusion import LateFusion
 from mbd.backbones.mbd import MissingByDesign
@@ -16,6 +18,8 @@ ZOO: Mapping[str, type[Backbone]] = {
     for backbone in (
         MissingByDesign,
         Promma,
+        CagMamba,
+        AlignMamba,
         TriSubspaceDisentanglement,
         MaskedTrainingControl,
         LateFusion,
