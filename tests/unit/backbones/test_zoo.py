@@ -8,6 +8,7 @@ import torch
 from mbd.backbones.zoo import ZOO, build
 from mbd.cohort.modality import Modality, subsets
 from mbd.errors import TrainingError
+from mbd.training.distributed import _flat, _shaped
 
 every_backbone = pytest.mark.parametrize("name", ZOO)
 every_cohort = pytest.mark.parametrize("channels", subsets(Modality), ids=lambda c: "+".join(sorted(c)))
@@ -37,6 +38,23 @@ def test_every_parameter_has_a_finite_gradient(make_backbone, make_random_batch,
     sum(backbone.losses(backbone(batch), batch).values()).backward()
     without = [n for n, p in backbone.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert without == []
+
+
+@every_backbone
+def test_losses_know_the_output_alone_and_so_can_be_computed_where_it_was_gathered(
+    make_backbone, make_random_batch, name
+):
+    """As ranks do: each row's outputs side by side, in another process, without what made them."""
+    backbone = make_backbone(name).double().train()
+    batch = make_random_batch(rows=12)
+    output = backbone(batch)
+    torch.manual_seed(0)
+    terms = backbone.losses(output, batch)
+    gathered = _shaped(_flat(output).detach(), output)
+    featureless = replace(batch, features={m: x * torch.nan for m, x in batch.features.items()})
+    torch.manual_seed(0)
+    again = backbone.losses(gathered, featureless)
+    assert {n: term.item() for n, term in again.items()} == {n: pytest.approx(t.item()) for n, t in terms.items()}
 
 
 @every_backbone
