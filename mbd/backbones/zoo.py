@@ -7,6 +7,7 @@ from mbd.backbones.alignmamba import AlignMamba
 from mbd.backbones.base import Backbone, Interface
 from mbd.backbones.cagmamba import CagMamba
 from mbd.backbones.control import MaskedTrainingControl
+from mbd.backbones.ebmc import EnhanceThenBalance
 from mbd.backbones.late_fusion import LateFusion
 from mbd.backbones.mbd import MissingByDesign
 from mbd.backbones.promma import Promma
@@ -17,6 +18,7 @@ ZOO: Mapping[str, type[Backbone]] = {
     backbone.name: backbone
     for backbone in (
         MissingByDesign,
+        EnhanceThenBalance,
         Promma,
         CagMamba,
         AlignMamba,

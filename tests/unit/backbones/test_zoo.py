@@ -50,7 +50,7 @@ def test_losses_know_the_output_alone_and_so_can_be_computed_where_it_was_gather
     output = backbone(batch)
     torch.manual_seed(0)
     terms = backbone.losses(output, batch)
-    gathered = _shaped(_flat(output).detach(), output)
+    gathered = _shaped(_flat(output).detach().requires_grad_(), output)
     featureless = replace(batch, features={m: x * torch.nan for m, x in batch.features.items()})
     torch.manual_seed(0)
     again = backbone.losses(gathered, featureless)
