@@ -19,6 +19,7 @@ from benchmarks.ledger_table import ledger_table
 from benchmarks.peers import tables
 from benchmarks.service_table import service_table
 from mbd.backbones.zoo import ZOO
+from mbd.benchmark.leaderboard import markdown
 from mbd.metrics.bootstrap import Interval, paired_interval
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -123,6 +124,11 @@ def zoo_rows() -> str:
     return "\n".join(f"| {b.name} | {b.fidelity} | {'; '.join(b.deviations)} |" for b in ZOO.values())
 
 
+def leaderboard(name: str, table: str) -> str:
+    """One table of the zoo's results on a cohort."""
+    return markdown(*load_results(f"zoo-{name}")[table]).rstrip("\n")
+
+
 def audit_table() -> str:
     """Distinguishing audits at full strength: the claim, and what was found below it."""
     found = load_results("audit")
@@ -199,6 +205,11 @@ DOCUMENTS: dict[str, dict[str, Callable[[], str]]] = {
         "deletion": deletion_table,
         **{f"accuracy {name}": partial(accuracy_table, name) for name in COLUMNS},
         **{f"withdrawals {name}": partial(withdrawal_table, name) for name in COLUMNS},
+    },
+    "docs/benchmarks.md": {
+        f"{table} {name}": partial(leaderboard, name, table)
+        for name in COLUMNS
+        for table in ("with_all_channels", "by_protocol", "balance_and_cost")
     },
     "docs/attacks.md": {"audit": audit_table, "planted": planted_table},
     "docs/ledger.md": {"ledger": ledger_table},

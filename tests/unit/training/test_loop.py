@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from mbd.backbones.mbd import MissingByDesign
 from mbd.backbones.standardiser import Standardiser
 from mbd.backbones.tensorfile import read_tensors
 from mbd.backbones.weights import weights_digest
@@ -245,3 +246,43 @@ def test_the_data_digest_follows_every_value_and_no_name(cohort):
         absent = tuple(None if i == first else x for i, x in enumerate(column))
         for changed in (moved, absent):
             assert data_digest(replace(part, features={**part.features, modality: changed})) != digest
+
+
+def test_each_step_is_shown_with_its_gradients_and_looking_changes_nothing(cohort, recipe):
+    norms = []
+
+    def look(backbone):
+        norms.append(sum(float(p.grad.square().sum()) for p in backbone.parameters() if p.grad is not None))
+
+    seen, unseen = train(recipe, cohort, seed=0, on_step=look), train(recipe, cohort, seed=0)
+    rows = len(public_rows(cohort)[0])
+    assert len(norms) == len(seen.transcript.curve) * -(-rows // recipe.batch_size)
+    assert min(norms) > 0
+    assert weights_digest(seen.backbone) == weights_digest(unseen.backbone)
+
+
+def test_a_network_is_told_each_epoch_before_it(cohort, recipe, monkeypatch):
+    told = []
+    monkeypatch.setattr(MissingByDesign, "begin_epoch", lambda self, epoch, epochs: told.append((epoch, epochs)))
+    done = train(recipe, cohort, seed=0)
+    assert told == [(n, recipe.epochs) for n in range(len(done.transcript.curve))]
+
+
+def test_a_network_that_reads_the_clip_before_is_given_it_in_training_and_selection(cohort, recipe, monkeypatch):
+    seen = {True: 0, False: 0}
+    forward = MissingByDesign.forward
+
+    def watched(self, batch):
+        assert batch.context is not None
+        assert len(batch.context.present) == len(batch.present)
+        seen[self.training] += int(batch.context.present.any())
+        return forward(self, batch)
+
+    monkeypatch.setattr(MissingByDesign, "reads_context", True)
+    monkeypatch.setattr(MissingByDesign, "forward", watched)
+    before = train(recipe, cohort, seed=0)
+    assert min(seen.values()) > 0
+    monkeypatch.undo()
+    alone = train(recipe, cohort, seed=0)
+    assert weights_digest(before.backbone) == weights_digest(alone.backbone)
+    assert before.transcript.data_digest != alone.transcript.data_digest
