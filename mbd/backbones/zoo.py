@@ -10,6 +10,7 @@ from mbd.backbones.control import MaskedTrainingControl
 from mbd.backbones.ebmc import EnhanceThenBalance
 from mbd.backbones.late_fusion import LateFusion
 from mbd.backbones.mbd import MissingByDesign
+from mbd.backbones.prlf import Prlf
 from mbd.backbones.promma import Promma
 from mbd.backbones.tsd import TriSubspaceDisentanglement
 from mbd.errors import TrainingError
@@ -22,6 +23,7 @@ ZOO: Mapping[str, type[Backbone]] = {
         Promma,
         CagMamba,
         AlignMamba,
+        Prlf,
         TriSubspaceDisentanglement,
         MaskedTrainingControl,
         LateFusion,
