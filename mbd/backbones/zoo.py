@@ -12,6 +12,7 @@ from mbd.backbones.late_fusion import LateFusion
 from mbd.backbones.mbd import MissingByDesign
 from mbd.backbones.prlf import Prlf
 from mbd.backbones.promma import Promma
+from mbd.backbones.qa_moe import QualityAwareMoE
 from mbd.backbones.tsd import TriSubspaceDisentanglement
 from mbd.errors import TrainingError
 
@@ -20,6 +21,7 @@ ZOO: Mapping[str, type[Backbone]] = {
     for backbone in (
         MissingByDesign,
         EnhanceThenBalance,
+        QualityAwareMoE,
         Promma,
         CagMamba,
         AlignMamba,
