@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mbd.backbones.zoo import ZOO
 from mbd.benchmark.leaderboard import METRICS, Leaderboard
 from mbd.cohort.protocols import Protocol
 from mbd.durable import write_durably
@@ -47,12 +48,12 @@ def _rates(board: Leaderboard) -> Figure:
     figure, axes = _figure(8, 4.5)
     names = board.of_protocol(Protocol.RATES)
     rates = [float(name.partition("/")[2]) for name in names]
-    for n, backbone in enumerate(board.backbones):
+    for backbone in board.backbones:
         found = [board.spread(backbone, [name], board.headline) for name in names]
         mean = np.array([spread.mean for spread in found])
         sd = np.array([spread.sd or 0.0 for spread in found])
-        colour = _COLOURS[n % len(_COLOURS)]
-        axes.plot(rates, mean, color=colour, linestyle=_LINES[n % len(_LINES)], label=backbone)
+        colour, line = _style(backbone)
+        axes.plot(rates, mean, color=colour, linestyle=line, label=backbone)
         axes.fill_between(rates, mean - sd, mean + sd, color=colour, alpha=0.1, linewidth=0)
     axes.set_xlabel("probability that a channel of a row is missing")
     axes.set_ylabel(METRICS[board.headline])
@@ -63,11 +64,11 @@ def _rates(board: Leaderboard) -> Figure:
 def _balance(board: Leaderboard) -> Figure:
     """MEI against MLI: evenly used is up, evenly learnt is left."""
     figure, axes = _figure(6, 4.5)
-    for n, backbone in enumerate(board.backbones):
+    for backbone in board.backbones:
         mei, mli = board.mei(backbone), board.mli(backbone)
         if mei and mli:
             axes.errorbar(
-                mli.mean, mei.mean, xerr=mli.sd, yerr=mei.sd, fmt="o", color=_COLOURS[n % len(_COLOURS)], elinewidth=0.7
+                mli.mean, mei.mean, xerr=mli.sd, yerr=mei.sd, fmt="o", color=_style(backbone)[0], elinewidth=0.7
             )
             _name(axes, backbone, mli.mean, mei.mean)
     axes.set_xlabel("MLI: how unevenly modalities learn (ours)")
@@ -78,14 +79,20 @@ def _balance(board: Leaderboard) -> Figure:
 def _cost(board: Leaderboard) -> Figure:
     """The headline, averaged over all conditions, against the milliseconds of an answer."""
     figure, axes = _figure(6, 4.5)
-    for n, backbone in enumerate(board.backbones):
+    for backbone in board.backbones:
         spread, cost = board.spread(backbone, board.conditions, board.headline), board.milliseconds(backbone)
-        axes.errorbar(cost, spread.mean, yerr=spread.sd, fmt="o", color=_COLOURS[n % len(_COLOURS)], elinewidth=0.7)
+        axes.errorbar(cost, spread.mean, yerr=spread.sd, fmt="o", color=_style(backbone)[0], elinewidth=0.7)
         _name(axes, backbone, cost, spread.mean)
     axes.set_xscale("log")
     axes.set_xlabel("CPU milliseconds a row (batch of 32, one thread)")
     axes.set_ylabel(f"{METRICS[board.headline]}, mean over all conditions")
     return figure
+
+
+def _style(backbone: str) -> tuple[str, str]:
+    """Colour and line, alike in every picture."""
+    n = list(ZOO).index(backbone)
+    return _COLOURS[n % len(_COLOURS)], _LINES[n % len(_LINES)]
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
