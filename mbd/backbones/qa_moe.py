@@ -123,7 +123,7 @@ class QualityAwareMoE(Backbone):
     deviations = (
         "written from second-hand notes of the paper's equations: where these are silent, all is our choice",
         "sigma^2 is taught by how far the degradation moved a channel's encoding, and moves no encoder",
-        "the label's likelihood alone did not notice noise on a few hundred clips",
+        "reliability follows noise on the problem of its test; on real clips it follows losses and hardly noise",
         "sigma^2 reads frames without dropout, how large the features are, and which share of the frames arrived",
         "channels are fused before the experts: mu is the mean of mu^m with weights r^m / sum r",
         "a row's variance is the softplus of a sum over its channels of r^m times a linear reading of mu^m",
@@ -222,8 +222,14 @@ class QualityAwareMoE(Backbone):
 
     def _degraded_at_random(self, batch: Batch) -> Batch:
         """One point of the spectrum for the whole batch: P1 without noise, P2 without losses, or P3 with both."""
-        profile = int(torch.randint(3, ()))
-        noise, missing = (torch.rand(2) * torch.tensor([self.options.noise, self.options.missing])).tolist()
+        device = batch.present.device
+        profile = int(torch.randint(3, (), device=device))
+        noise, missing = (
+            share * most
+            for share, most in zip(
+                torch.rand(2, device=device).tolist(), (self.options.noise, self.options.missing), strict=True
+            )
+        )
         return self.degraded(batch, noise=0.0 if profile == 0 else noise, missing=0.0 if profile == 1 else missing)
 
     def degraded(self, batch: Batch, *, noise: float, missing: float) -> Batch:

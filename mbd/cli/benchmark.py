@@ -34,10 +34,11 @@ def benchmark(
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Compare networks: train each by the one loop, take channels away in many ways, and write a leaderboard.
+    """Compare the networks of the zoo on a cohort.
 
-    Each network is trained on everybody's training rows and answers by itself. An interrupted benchmark goes on when
-    the same command is given again.
+    Each is trained by the one loop on everybody's training rows, and answers by itself while channels are taken away in
+    many ways. A leaderboard and pictures are written. An interrupted benchmark goes on when the same command is given
+    again.
     """
     with command(as_json) as out_:
         from mbd.benchmark.leaderboard import METRICS, by_protocol
