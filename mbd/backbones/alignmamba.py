@@ -17,13 +17,11 @@ import torch
 import torch.nn.functional as f
 from torch import Tensor, nn
 
-from mbd.backbones.base import Backbone, Fidelity, Interface, Output, ParameterGroup
+from mbd.backbones.base import Backbone, Fidelity, Interface, Output
 from mbd.backbones.scan import SelectiveStateSpace
-from mbd.backbones.stem import Encoder, Encoders, Frames, StemOptions
+from mbd.backbones.stem import Encoders, Frames, StemOptions
 from mbd.cohort.batch import Batch
-from mbd.cohort.modality import Modality
-
-_COLUMN = {modality: column for column, modality in enumerate(Modality)}
+from mbd.cohort.modality import COLUMN, Modality
 
 
 @dataclass(frozen=True)
@@ -122,7 +120,8 @@ class ExpertLinear(nn.Module):
         """[B,L,inputs] -> [B,L,outputs], where the L frames are so many of each modality, one after the other."""
         pieces = torch.split(x_BLD, list(lengths.values()), dim=1)
         own_BLD = torch.cat([self.own[name](piece) for name, piece in zip(lengths, pieces, strict=True)], dim=1)
-        return self.shared(x_BLD) + own_BLD  # type: ignore[no-any-return]
+        both_BLE: Tensor = self.shared(x_BLD) + own_BLD
+        return both_BLE
 
 
 class ModalityAwareLayer(nn.Module):
@@ -144,7 +143,8 @@ class ModalityAwareLayer(nn.Module):
         value_BLE, gate_BLE = up_BLE.chunk(2, dim=-1)
         scanned_BLE = self.scan(value_BLE, gate_BLE, observed_BL.gather(1, order_BL), reverse=self.reverse)
         back_BLE = _reordered(scanned_BLE, order_BL.argsort(dim=1))
-        return x_BLD + self.down(self.dropout(back_BLE), lengths)  # type: ignore[no-any-return]
+        moved_BLD: Tensor = x_BLD + self.down(self.dropout(back_BLE), lengths)
+        return moved_BLD
 
 
 class AlignMamba(Backbone):
@@ -178,15 +178,10 @@ class AlignMamba(Backbone):
         self.norm = nn.LayerNorm(options.width)
         self.head = nn.Linear(options.width, interface.outputs)
 
-    @property
-    def embedding_dim(self) -> int:
-        """D."""
-        return self.options.width
-
     def forward(self, batch: Batch) -> Output:
         """Encode frame by frame, interleave, scan, pool, predict; hand out the frames while training alone."""
         frames = self.encoders.frames(self, batch)
-        unimodal = {m: self._encoder(m).pooled(each.x, each.observed) for m, each in frames.items()}
+        unimodal = {m: self.encoders.of(m).pooled(each.x, each.observed) for m, each in frames.items()}
         fused = self._scanned(frames, batch)
         means = [
             unimodal[m] + (_shares(each.observed, like=each.x)[:, None] @ fused[m]).squeeze(1)
@@ -206,11 +201,6 @@ class AlignMamba(Backbone):
         for layer in self.layers:
             x_BLD = layer(x_BLD, observed_BL, order_BL, lengths)
         return dict(zip(frames, torch.split(x_BLD, list(lengths.values()), dim=1), strict=True))
-
-    def _encoder(self, modality: Modality) -> Encoder:
-        encoder = self.encoders[modality.value]
-        assert isinstance(encoder, Encoder)
-        return encoder
 
     def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """The task loss; while training also the mean transport cost and mean discrepancy of every two channels."""
@@ -239,17 +229,7 @@ class AlignMamba(Backbone):
         x_BTD = output.terms[modality.value]
         if modality not in batch.features:
             return Frames(x_BTD, torch.zeros_like(x_BTD[..., 0], dtype=torch.bool))
-        return Frames(x_BTD, batch.observed[modality] & batch.present[:, _COLUMN[modality], None])
-
-    def parameter_groups(self) -> list[ParameterGroup]:
-        """One group a channel (encoder and experts), and one shared."""
-        groups = []
-        for modality in self.interface.channels:
-            experts = [e.own[modality.value] for e in self.modules() if isinstance(e, ExpertLinear)]
-            towers = (self.encoders[modality.value], *experts)
-            groups.append(ParameterGroup(modality.value, tuple(p for tower in towers for p in tower.parameters())))
-        grouped = {id(p) for group in groups for p in group.parameters}
-        return [*groups, ParameterGroup("shared", tuple(p for p in self.parameters() if id(p) not in grouped))]
+        return Frames(x_BTD, batch.observed[modality] & batch.present[:, COLUMN[modality], None])
 
 
 def _shares(observed_BT: Tensor, *, like: Tensor) -> Tensor:

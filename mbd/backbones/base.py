@@ -15,15 +15,13 @@ from torch import Tensor, nn
 from mbd.backbones.standardiser import Standardiser
 from mbd.cohort.batch import Batch
 from mbd.cohort.cohort import Cohort
-from mbd.cohort.modality import Modality, ModalitySet, in_order
+from mbd.cohort.modality import COLUMN, Modality, ModalitySet, in_order
 from mbd.errors import TrainingError
 
 Fidelity = Literal["paper", "partial", "inspired"]
 """How close a backbone follows its paper: in full, in part, or in idea only."""
 
 Json = dict[str, Any]
-
-_COLUMN = {modality: column for column, modality in enumerate(Modality)}
 
 
 @dataclass(frozen=True)
@@ -144,9 +142,9 @@ class Backbone(nn.Module, ABC):
         self.standardiser = Standardiser({m: s.dim for m, s in interface.channels.items()}, interface.outputs)
 
     @property
-    @abstractmethod
     def embedding_dim(self) -> int:
-        """D, the width of every h_B."""
+        """D, the width of every h_B: that of the stem, unless a network says otherwise."""
+        return int(self.options.width)
 
     @abstractmethod
     def forward(self, batch: Batch) -> Output:
@@ -156,9 +154,23 @@ class Backbone(nn.Module, ABC):
     def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """The weighted loss terms of this batch; their sum is minimised, and ``task`` is among them."""
 
-    @abstractmethod
     def parameter_groups(self) -> list[ParameterGroup]:
-        """All parameters, by modality and shared."""
+        """All parameters: those that belong together, and the others as ``shared``."""
+        groups = self.own_groups()
+        grouped = {id(p) for group in groups for p in group.parameters}
+        shared = tuple(p for p in self.parameters() if id(p) not in grouped)
+        return [*groups, ParameterGroup("shared", shared)] if shared else groups
+
+    def own_groups(self) -> list[ParameterGroup]:
+        """The parameters of each modality; a network that sets more apart adds to them.
+
+        What stands in a `ModuleDict` under a modality's name is that modality's.
+        """
+        dicts = [module for module in self.modules() if isinstance(module, nn.ModuleDict)]
+        return [
+            ParameterGroup(m, tuple(p for each in dicts if m in each for p in each[m].parameters()))
+            for m in (modality.value for modality in self.interface.channels)
+        ]
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         """Told before each epoch which one it is, of at most how many: networks that train in stages change here."""
@@ -172,14 +184,17 @@ class Backbone(nn.Module, ABC):
             dim = self.interface.channels[modality].dim
             zeros_BTF = self.standardiser.get_buffer("target_mean").new_zeros(len(batch.present), 1, dim)
             return zeros_BTF, zeros_BTF[..., 0].bool()
-        observed_BT = batch.observed[modality] & batch.present[:, _COLUMN[modality], None]
+        observed_BT = batch.observed[modality] & batch.present[:, COLUMN[modality], None]
         return self.standardiser.features(modality, batch.features[modality], observed_BT), observed_BT
+
+    def present(self, batch: Batch) -> Tensor:
+        """Which row has which of the interface's channels, bool [B,M]."""
+        return batch.present[:, [COLUMN[modality] for modality in self.interface.channels]]
 
     def answer(self, standard_BK: Tensor, batch: Batch) -> Tensor:
         """Predictions [B,K] from standard units; a row without any channel is answered with the mean label."""
-        known = [_COLUMN[modality] for modality in self.interface.channels]
-        some_B = batch.present[:, known].any(dim=1, keepdim=True)
-        return self.standardiser.prediction(torch.where(some_B, standard_BK, 0.0))
+        some_B1 = self.present(batch).any(dim=1, keepdim=True)
+        return self.standardiser.prediction(torch.where(some_B1, standard_BK, 0.0))
 
     def task_loss(self, prediction_BK: Tensor, batch: Batch) -> Tensor:
         """The mean squared error in standard units, of scores or one-hot classes: the loss of the lattice's heads."""

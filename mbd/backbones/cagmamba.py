@@ -14,13 +14,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from mbd.backbones.base import Backbone, Fidelity, Interface, Output, ParameterGroup
+from mbd.backbones.base import Backbone, Fidelity, Interface, Output
 from mbd.backbones.scan import SelectiveStateSpace
 from mbd.backbones.stem import Encoders, StemOptions
 from mbd.cohort.batch import Batch
 from mbd.cohort.modality import Modality
-
-_COLUMN = {modality: column for column, modality in enumerate(Modality)}
 
 
 @dataclass(frozen=True)
@@ -90,14 +88,9 @@ class CagMamba(Backbone):
         self.head = nn.Linear(width, interface.outputs)
         self.branches = nn.ModuleDict({n: nn.Linear(width, interface.outputs) for n in names})
 
-    @property
-    def embedding_dim(self) -> int:
-        """D."""
-        return self.options.width
-
     def forward(self, batch: Batch) -> Output:
         """Encode both clips, scan the pair channel by channel and all channels together, gate, predict."""
-        current, there_BM = self.encoders.encoded(self, batch), self._there(batch)
+        current, there_BM = self.encoders.encoded(self, batch), self.present(batch)
         before, before_BM = self._before(batch, current)
         unimodal = {
             m: current[m] + self.mixers[m.value](_pair(before[m], current[m]), _pair(before_BM[:, i], there_BM[:, i]))
@@ -110,16 +103,12 @@ class CagMamba(Backbone):
         embedding_BD = self.norm(uni_BD + gate_BD * cross_BD)
         return Output(self.answer(self.head(embedding_BD), batch), embedding_BD, unimodal)
 
-    def _there(self, batch: Batch) -> Tensor:
-        """Which row has which channel of the interface [B,M]."""
-        return batch.present[:, [_COLUMN[m] for m in self.interface.channels]]
-
     def _before(self, batch: Batch, current: Mapping[Modality, Tensor]) -> tuple[Mapping[Modality, Tensor], Tensor]:
         """The clip before, encoded as the clip itself, and which of its channels are there [B,M]: none without one."""
-        there_BM = self._there(batch)
+        there_BM = self.present(batch)
         if batch.context is None:
             return {m: torch.zeros_like(x_BD) for m, x_BD in current.items()}, torch.zeros_like(there_BM)
-        before_BM = self._there(batch.context)
+        before_BM = self.present(batch.context)
         if self.training:
             shown_B1 = torch.rand(len(before_BM), 1, device=before_BM.device) >= self.options.context_dropout
             before_BM = before_BM & shown_B1
@@ -133,22 +122,12 @@ class CagMamba(Backbone):
         target_BK = self.standardiser.target(batch.target)
         fused_B = (self.standardiser.target(output.prediction) - target_BK).abs().mean(dim=1)
         terms = {"task": self.task_loss(output.prediction, batch), "fused": self.options.fused * fused_B.mean()}
-        there_BM = self._there(batch)
+        there_BM = self.present(batch)
         for i, (modality, x_BD) in enumerate(output.per_modality.items()):
             error_B = (self.branches[modality.value](x_BD) - target_BK).abs().mean(dim=1)
             rows = there_BM[:, i].sum().clamp(min=1)
             terms[modality.value] = self.options.branch * (error_B * there_BM[:, i]).sum() / rows
         return terms
-
-    def parameter_groups(self) -> list[ParameterGroup]:
-        """One group a channel (encoder, mixer, branch), and one shared."""
-        groups = []
-        for modality in self.interface.channels:
-            towers = (self.encoders, self.mixers, self.branches)
-            own = tuple(p for tower in towers for p in tower[modality.value].parameters())
-            groups.append(ParameterGroup(modality.value, own))
-        shared = (self.cross, self.gate, self.norm, self.head)
-        return [*groups, ParameterGroup("shared", tuple(p for module in shared for p in module.parameters()))]
 
 
 def _pair(first_B: Tensor, second_B: Tensor) -> Tensor:

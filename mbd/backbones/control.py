@@ -10,12 +10,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from mbd.backbones.base import Backbone, Fidelity, Interface, Output, ParameterGroup
+from mbd.backbones.base import Backbone, Fidelity, Interface, Output
 from mbd.backbones.stem import Encoders, GatedMlp, StemOptions
 from mbd.cohort.batch import Batch
-from mbd.cohort.modality import Modality
-
-_COLUMN = {modality: column for column, modality in enumerate(Modality)}
 
 
 class MaskedTrainingControl(Backbone):
@@ -42,15 +39,10 @@ class MaskedTrainingControl(Backbone):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, interface.outputs)
 
-    @property
-    def embedding_dim(self) -> int:
-        """D."""
-        return self.options.width
-
     def forward(self, batch: Batch) -> Output:
         """Encode what is present, average, predict."""
         encoded = self.encoders.encoded(self, batch)
-        present_BM = batch.present[:, [_COLUMN[m] for m in self.interface.channels]]
+        present_BM = self.present(batch)
         mean_BD = torch.stack(list(encoded.values())).sum(dim=0) / present_BM.sum(dim=1, keepdim=True).clamp(min=1)
         embedding_BD = self.norm(mean_BD + self.refine(mean_BD))
         return Output(self.answer(self.head(embedding_BD), batch), embedding_BD, encoded)
@@ -58,9 +50,3 @@ class MaskedTrainingControl(Backbone):
     def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """The squared error in standard units, of scores or of one-hot classes, as MBD's task loss; no other term."""
         return {"task": self.task_loss(output.prediction, batch)}
-
-    def parameter_groups(self) -> list[ParameterGroup]:
-        """One group a channel, and one shared."""
-        own = [ParameterGroup(m.value, tuple(self.encoders[m.value].parameters())) for m in self.interface.channels]
-        shared = (*self.refine.parameters(), *self.norm.parameters(), *self.head.parameters())
-        return [*own, ParameterGroup("shared", shared)]

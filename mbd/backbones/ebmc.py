@@ -17,12 +17,9 @@ import torch
 import torch.nn.functional as f
 from torch import Tensor, nn
 
-from mbd.backbones.base import Backbone, Fidelity, Interface, Output, ParameterGroup
+from mbd.backbones.base import Backbone, Fidelity, Interface, Output
 from mbd.backbones.stem import Encoders, GatedMlp, StemOptions
 from mbd.cohort.batch import Batch
-from mbd.cohort.modality import Modality
-
-_COLUMN = {modality: column for column, modality in enumerate(Modality)}
 
 _LEAST = 1e-3
 """Added to variances and to losses under a logarithm, in standard units: a perfect fit has neither infinite trust nor
@@ -108,11 +105,6 @@ class EnhanceThenBalance(Backbone):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, outputs)
 
-    @property
-    def embedding_dim(self) -> int:
-        """D."""
-        return self.options.width
-
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         """Balance and trust come in after the first stage's share of epochs."""
         self.balancing = epoch >= self.options.first_stage * epochs
@@ -124,7 +116,7 @@ class EnhanceThenBalance(Backbone):
             `weights` [B,M] is the trust; `terms` are ``common`` and ``specific`` [B,M,D], zero in rows without the
             channel, and ``variance`` [B,M,K], sigma^2 in standard units.
         """
-        present_BM = self._present(batch)
+        present_BM = self.present(batch)
         encoded = self.encoders.encoded(self, batch)
         parts_BMZ = torch.stack([self.disentangle[m.value](x_BD) for m, x_BD in encoded.items()], dim=1)
         z_BMZ = torch.where(present_BM[..., None], parts_BMZ, 0.0)
@@ -164,7 +156,7 @@ class EnhanceThenBalance(Backbone):
 
     def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """The task, disentanglement, unimodal and enhancement terms; in the second stage balance and trust, too."""
-        present_BM, options, z_BMZ = self._present(batch), self.options, _parts(output)
+        present_BM, options, z_BMZ = self.present(batch), self.options, _parts(output)
         terms = {
             "task": self.task_loss(output.prediction, batch),
             **self._disentanglement(output.terms["common"], output.terms["specific"], present_BM),
@@ -185,22 +177,6 @@ class EnhanceThenBalance(Backbone):
             "distillation": options.distillation * trusted_B.mean(),
         }
 
-    def parameter_groups(self) -> list[ParameterGroup]:
-        """One group a channel, of all that belongs to it alone, and one shared."""
-        towers = (self.encoders, self.disentangle, self.teachers, self.specific_heads, self.variances, self.generators)
-        own = [
-            ParameterGroup(
-                m.value, tuple(p for tower in towers if m.value in tower for p in tower[m.value].parameters())
-            )
-            for m in self.interface.channels
-        ]
-        shared = tuple(p for module in (self.common_head, self.fuse, self.norm, self.head) for p in module.parameters())
-        return [*own, ParameterGroup("shared", shared)]
-
-    def _present(self, batch: Batch) -> Tensor:
-        """[B,M], which channels of the interface each row has."""
-        return batch.present[:, [_COLUMN[m] for m in self.interface.channels]]
-
     def _fused(self, z_BMZ: Tensor, trust_BM: Tensor, present_BM: Tensor) -> Tensor:
         """[B,D]: the trusted mean of what is there, refined by every channel's z^c, generated where it is missing.
 
@@ -212,9 +188,8 @@ class EnhanceThenBalance(Backbone):
         common_BMD = torch.where(present_BM[..., None], _of_one_length(common_BMD), generated_BMD)
         specific_BMD = _of_one_length(specific_BMD)
         pooled_BD = (trust_BM[..., None] * (common_BMD + specific_BMD)).sum(dim=1)
-        return self.norm(  # type: ignore[no-any-return]
-            pooled_BD + self.fuse(torch.cat([pooled_BD, common_BMD.flatten(1)], dim=1))
-        )
+        embedding_BD: Tensor = self.norm(pooled_BD + self.fuse(torch.cat([pooled_BD, common_BMD.flatten(1)], dim=1)))
+        return embedding_BD
 
     def _disentanglement(self, common_BMD: Tensor, specific_BMD: Tensor, present_BM: Tensor) -> dict[str, Tensor]:
         """Invariance: z^c points alike in all modalities of a row. Orthogonality: the squared cosine of z^c and z^s."""
@@ -224,13 +199,13 @@ class EnhanceThenBalance(Backbone):
         apart_BM = (unit_BMD - mean_BD[:, None]).square().sum(dim=-1)
         cosine_BM = f.cosine_similarity(common_BMD, specific_BMD, dim=-1)
         return {
-            "invariance": self.options.disentanglement * _mean_over(apart_BM, present_BM & (count_B1 > 1)).mean(),
-            "orthogonality": self.options.disentanglement * _mean_over(cosine_BM.square(), present_BM).mean(),
+            "invariance": self.options.disentanglement * _mean_of_each(apart_BM, present_BM & (count_B1 > 1)).mean(),
+            "orthogonality": self.options.disentanglement * _mean_of_each(cosine_BM.square(), present_BM).mean(),
         }
 
     def _unimodal_losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """Squared errors from z, z^c and z^s of each channel, and the likelihood of the first under sigma^2."""
-        present_BM = self._present(batch)
+        present_BM = self.present(batch)
         predictions = {
             "unimodal": self.unimodal(output),
             "common": self.common_head(output.terms["common"]),
@@ -241,24 +216,24 @@ class EnhanceThenBalance(Backbone):
         weight, variance_BMK = self.options.unimodal, output.terms["variance"]
         surprise_BMK = 0.5 * (variance_BMK.log() + square_BMK["unimodal"].detach() / variance_BMK)
         return {
-            **{n: weight * _mean_over(x_BMK.mean(dim=-1), present_BM).mean() for n, x_BMK in square_BMK.items()},
-            "uncertainty": self.options.uncertainty * _mean_over(surprise_BMK.mean(dim=-1), present_BM).mean(),
+            **{n: weight * _mean_of_each(x_BMK.mean(dim=-1), present_BM).mean() for n, x_BMK in square_BMK.items()},
+            "uncertainty": self.options.uncertainty * _mean_of_each(surprise_BMK.mean(dim=-1), present_BM).mean(),
         }
 
     def _enhancement(self, common_BMD: Tensor, present_BM: Tensor) -> Tensor:
         """The generators' squared error, leaving out each present channel of a row in turn; the truth is a target."""
         has_other_BM = present_BM & (present_BM.sum(dim=1, keepdim=True) > 1)
         error_BMD = self.generate(common_BMD, present_BM) - _of_one_length(common_BMD.detach())
-        return _mean_over(error_BMD.square().mean(dim=-1), has_other_BM).mean()
+        return _mean_of_each(error_BMD.square().mean(dim=-1), has_other_BM).mean()
 
     def _energies(self, z_BMZ: Tensor, variance_BMK: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """E(m) [M] as a function of z, through its norm and the unimodal loss; and the same with the loss held."""
-        present_BM, options = self._present(batch), self.options
+        present_BM, options = self.present(batch), self.options
         error_BMK = _each(self.teachers, z_BMZ) - self.standardiser.target(batch.target)[:, None]
-        loss_M = options.energy_loss * (_mean_over(error_BMK.square().mean(dim=-1), present_BM) + _LEAST).log()
-        norm_M = options.energy_norm * _mean_over(z_BMZ.square().mean(dim=-1), present_BM)
+        loss_M = options.energy_loss * (_mean_of_each(error_BMK.square().mean(dim=-1), present_BM) + _LEAST).log()
+        norm_M = options.energy_norm * _mean_of_each(z_BMZ.square().mean(dim=-1), present_BM)
         deviation_BM = variance_BMK.detach().sqrt().mean(dim=-1)
-        rest_M = norm_M + options.energy_uncertainty * _mean_over(deviation_BM, present_BM)
+        rest_M = norm_M + options.energy_uncertainty * _mean_of_each(deviation_BM, present_BM)
         return rest_M + loss_M, rest_M + loss_M.detach()
 
 
@@ -299,9 +274,9 @@ def _gradient_penalty(energy_M: Tensor, z_BMZ: Tensor, present_BM: Tensor) -> Te
         return energy_M.sum() * 0.0
     (slope_BMZ,) = torch.autograd.grad(energy_M.sum(), z_BMZ, create_graph=True)
     rows_M = present_BM.sum(dim=0)  # a row's own slope is that of the mean times the number of rows
-    return _mean_over((slope_BMZ * rows_M[:, None]).square().sum(dim=-1), present_BM).mean()
+    return _mean_of_each((slope_BMZ * rows_M[:, None]).square().sum(dim=-1), present_BM).mean()
 
 
-def _mean_over(value_BM: Tensor, rows_BM: Tensor) -> Tensor:
+def _mean_of_each(value_BM: Tensor, rows_BM: Tensor) -> Tensor:
     """Each channel's mean over its rows [M]; zero where there is none."""
     return (value_BM * rows_BM).sum(dim=0) / rows_BM.sum(dim=0).clamp(min=1)

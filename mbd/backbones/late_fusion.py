@@ -11,12 +11,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from mbd.backbones.base import Backbone, Fidelity, Interface, Output, ParameterGroup
+from mbd.backbones.base import Backbone, Fidelity, Interface, Output
 from mbd.backbones.stem import Encoders, StemOptions
 from mbd.cohort.batch import Batch
-from mbd.cohort.modality import Modality
-
-_COLUMN = {modality: column for column, modality in enumerate(Modality)}
+from mbd.cohort.modality import COLUMN
 
 
 class LateFusion(Backbone):
@@ -54,7 +52,7 @@ class LateFusion(Backbone):
         """Encode what is present, let each channel predict, average."""
         encoded = self.encoders.encoded(self, batch)
         encoded_BMD = torch.stack(list(encoded.values()), dim=1)
-        present_BM = batch.present[:, [_COLUMN[m] for m in encoded]].to(encoded_BMD.dtype)
+        present_BM = self.present(batch).to(encoded_BMD.dtype)
         weights_BM = present_BM / present_BM.sum(dim=1, keepdim=True).clamp(min=1)
         share_BMD = encoded_BMD * weights_BM[..., None]
         said_BMK = torch.stack([self.heads[m.value](share_BMD[:, i]) for i, m in enumerate(encoded)], dim=1)
@@ -66,14 +64,6 @@ class LateFusion(Backbone):
         own = []
         for m, x_BD in output.per_modality.items():
             error_B = (self.heads[m.value](x_BD) - target_BK).square().mean(dim=1)
-            has_B = batch.present[:, _COLUMN[m]]
+            has_B = batch.present[:, COLUMN[m]]
             own.append((error_B * has_B).sum() / has_B.sum().clamp(min=1))
         return {"task": self.task_loss(output.prediction, batch), "unimodal": torch.stack(own).mean()}
-
-    def parameter_groups(self) -> list[ParameterGroup]:
-        """One group a channel; nothing is shared."""
-        networks = {m: (self.encoders[m.value], self.heads[m.value]) for m in self.interface.channels}
-        return [
-            ParameterGroup(m.value, tuple(p for part in parts for p in part.parameters()))
-            for m, parts in networks.items()
-        ]

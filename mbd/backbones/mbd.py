@@ -15,11 +15,9 @@ import torch.nn.functional as f
 from torch import Tensor, nn
 
 from mbd.backbones.base import Backbone, Fidelity, Interface, Output, ParameterGroup
-from mbd.backbones.stem import Encoders, GatedMlp, StemOptions
+from mbd.backbones.stem import Encoders, GatedMlp, StemOptions, mean_over
 from mbd.cohort.batch import Batch
-from mbd.cohort.modality import Modality
-
-_COLUMN = {modality: column for column, modality in enumerate(Modality)}
+from mbd.cohort.modality import COLUMN, Modality
 
 
 @dataclass(frozen=True)
@@ -82,14 +80,9 @@ class MissingByDesign(Backbone):
         self.fused_norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, interface.outputs)  # C
 
-    @property
-    def embedding_dim(self) -> int:
-        """D."""
-        return self.options.width
-
     def forward(self, batch: Batch) -> Output:
         """Encode what is present, generate what is missing, fuse, predict."""
-        present = {m: batch.present[:, _COLUMN[m]] for m in self.interface.channels}
+        present = {m: batch.present[:, COLUMN[m]] for m in self.interface.channels}
         encoded = self.encoders.encoded(self, batch)
         complete = [
             encoded[m]
@@ -109,11 +102,12 @@ class MissingByDesign(Backbone):
         property_P = self.properties[modality.value]
         property_BP = property_P.expand(len(encoded[modality]), -1)
         generated_BD = self.generators[modality.value](torch.cat([*others, property_BP], dim=1))
-        return self.generated_norm(generated_BD)  # type: ignore[no-any-return]
+        normed_BD: Tensor = self.generated_norm(generated_BD)
+        return normed_BD
 
     def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """L_task + alpha L_re + beta L_pe + gamma L_con, term by term and already weighted."""
-        terms = [self._channel_losses(modality, batch.present, output) for modality in self.interface.channels]
+        terms = [self._channel_losses(modality, self.present(batch), output) for modality in self.interface.channels]
         options = self.options
         weights = {
             "reconstruction": options.reconstruction,
@@ -131,8 +125,8 @@ class MissingByDesign(Backbone):
     def _channel_losses(self, modality: Modality, present_BM: Tensor, output: Output) -> dict[str, Tensor]:
         """Every label-free term of one channel, over the rows that have it; zero where there are too few rows."""
         name = modality.value
-        has_B = present_BM[:, _COLUMN[modality]]
-        has_other_B = has_B & (present_BM[:, [_COLUMN[m] for m in self.interface.channels]].sum(dim=1) > 1)
+        has_B = present_BM[:, list(self.interface.channels).index(modality)]
+        has_other_B = has_B & (present_BM.sum(dim=1) > 1)
         x_BD = output.per_modality[modality]
         generated_BD = self.generate(modality, output.per_modality)
 
@@ -141,11 +135,11 @@ class MissingByDesign(Backbone):
         recomposed_BD = self.recompose[name](torch.cat([sigma_BP, mu_BP], dim=1))
         distance = (self.properties[name] - mean_P).square().mean()
         return {
-            "reconstruction": _mean_over((generated_BD - x_BD.detach()).square().mean(dim=1), has_other_B),
-            "orthogonality": _mean_over(f.cosine_similarity(sigma_BP, mu_BP, dim=1).square(), has_B),
-            "invariance": _mean_over((mu_BP - mean_P).square().mean(dim=1), has_B),
+            "reconstruction": mean_over((generated_BD - x_BD.detach()).square().mean(dim=1), has_other_B),
+            "orthogonality": mean_over(f.cosine_similarity(sigma_BP, mu_BP, dim=1).square(), has_B),
+            "invariance": mean_over((mu_BP - mean_P).square().mean(dim=1), has_B),
             "approach": f.relu(distance - self.options.margin) * has_B.any(),
-            "decomposition": _mean_over((recomposed_BD - x_BD.detach()).square().mean(dim=1), has_B),
+            "decomposition": mean_over((recomposed_BD - x_BD.detach()).square().mean(dim=1), has_B),
             "contrast": self._contrast(self.back_translate[name](output.embedding)[has_B], sigma_BP[has_B]),
         }
 
@@ -165,25 +159,8 @@ class MissingByDesign(Backbone):
         own = {f"properties.{modality.value}"}
         return tuple(name for name, _ in self.named_parameters() if name in own or name.startswith(towers))
 
-    def parameter_groups(self) -> list[ParameterGroup]:
-        """One group a channel, one for all P^m at their own rate, one shared."""
-        groups = []
-        for modality in self.interface.channels:
-            towers = (self.encoders, self.generators, self.decompose, self.recompose, self.back_translate)
-            own = tuple(p for tower in towers for p in tower[modality.value].parameters())
-            groups.append(ParameterGroup(name=modality.value, parameters=own))
-        groups.append(
-            ParameterGroup(
-                name="properties",
-                parameters=tuple(self.properties.values()),
-                learning_rate=self.options.property_learning_rate,
-            )
-        )
-        grouped = {id(p) for group in groups for p in group.parameters}
-        shared = tuple(p for p in self.parameters() if id(p) not in grouped)
-        return [*groups, ParameterGroup(name="shared", parameters=shared)]
-
-
-def _mean_over(value_B: Tensor, rows_B: Tensor) -> Tensor:
-    """The mean over the given rows; zero when there is none."""
-    return (value_B * rows_B).sum() / rows_B.sum().clamp(min=1)
+    def own_groups(self) -> list[ParameterGroup]:
+        """One group a channel, and one for all P^m at their own rate."""
+        rate = self.options.property_learning_rate
+        properties = ParameterGroup("properties", tuple(self.properties.values()), learning_rate=rate)
+        return [*super().own_groups(), properties]

@@ -21,13 +21,11 @@ import torch
 import torch.nn.functional as f
 from torch import Tensor, nn
 
-from mbd.backbones.base import Backbone, Fidelity, Interface, Output, ParameterGroup
-from mbd.backbones.stem import Encoder, Encoders, Frames, GatedMlp, StemOptions
+from mbd.backbones.base import Backbone, Fidelity, Interface, Output
+from mbd.backbones.stem import Encoders, Frames, GatedMlp, StemOptions, gaussian_nll, mean_over
 from mbd.cohort.batch import Batch
 from mbd.cohort.modality import Modality
 from mbd.errors import TrainingError
-
-_COLUMN = {modality: column for column, modality in enumerate(Modality)}
 
 _LIMIT = 4.0  # of |s|: a read-out that knows its training rows by heart would otherwise claim to be infinitely sure
 _TINY = 1e-12  # below any Fisher trace that is worth comparing; its logarithm is finite
@@ -153,17 +151,12 @@ class Prlf(Backbone):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, interface.outputs)
 
-    @property
-    def embedding_dim(self) -> int:
-        """D."""
-        return self.options.width
-
     def forward(self, batch: Batch) -> Output:
         """Encode, estimate who can be relied on, align the others to the dominant channel, fuse, predict."""
         frames = self.encoders.frames(self, batch)
-        encoded = {m: self._encoder(m).pooled(frames[m].x, frames[m].observed) for m in frames}
+        encoded = {m: self.encoders.of(m).pooled(frames[m].x, frames[m].observed) for m in frames}
         x_BMD = torch.stack(list(encoded.values()), dim=1)
-        present_BM = self._present(batch)
+        present_BM = self.present(batch).to(x_BMD.dtype)
 
         gaussians = {m: self._estimator(m)(x_BD) for m, x_BD in encoded.items()}
         log_variance_BM = torch.stack([s_B for _, s_B in gaussians.values()], dim=1)
@@ -194,35 +187,18 @@ class Prlf(Backbone):
 
     def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """The squared error; each channel's Gaussian likelihood of the label; one minus the cosine of every round."""
-        present_BM = self._present(batch)
         mean_BMK, log_variance_BM = output.terms["mean"], output.terms["log_variance"]
+        present_BM = self.present(batch).to(mean_BMK.dtype)
         error_BM = (mean_BMK - self.standardiser.target(batch.target)[:, None]).square().mean(dim=2)
-        unlikely_BM = 0.5 * (error_BM * torch.exp(-log_variance_BM) + log_variance_BM)
+        unlikely_BM = gaussian_nll(error_BM, log_variance_BM)
 
         others_BM = present_BM - output.terms["dominant"]
         apart_BM = (1 - output.terms["cosine"][:, 1:]).sum(dim=1) / self.options.rounds
         return {
             "task": self.task_loss(output.prediction, batch),
-            "estimation": self.options.estimation * _mean_over(unlikely_BM, present_BM),
-            "alignment": self.options.alignment * _mean_over(apart_BM, others_BM),
+            "estimation": self.options.estimation * mean_over(unlikely_BM, present_BM),
+            "alignment": self.options.alignment * mean_over(apart_BM, others_BM),
         }
-
-    def parameter_groups(self) -> list[ParameterGroup]:
-        """One group a channel (its encoder and its estimator), and one shared."""
-        own = [
-            ParameterGroup(m.value, (*self.encoders[m.value].parameters(), *self.estimators[m.value].parameters()))
-            for m in self.interface.channels
-        ]
-        shared = (self.refine, self.norm, self.head, *([self.align] if self.align else []))
-        return [*own, ParameterGroup("shared", tuple(p for module in shared for p in module.parameters()))]
-
-    def _present(self, batch: Batch) -> Tensor:
-        """Which of the interface's channels are there, as numbers [B,M]."""
-        present_BM = batch.present[:, [_COLUMN[m] for m in self.interface.channels]]
-        return present_BM.to(self.standardiser.get_buffer("target_mean").dtype)
-
-    def _encoder(self, modality: Modality) -> Encoder:
-        return cast(Encoder, self.encoders[modality.value])
 
     def _estimator(self, modality: Modality) -> ReliabilityEstimator:
         return cast(ReliabilityEstimator, self.estimators[modality.value])
@@ -246,8 +222,3 @@ def _memory(x_BD: Tensor, frames: Frames) -> Frames:
     """What others can attend to in a channel: its vector, always, and its observed frames."""
     always_B1 = torch.ones_like(frames.observed[:, :1])
     return Frames(torch.cat([x_BD[:, None], frames.x], dim=1), torch.cat([always_B1, frames.observed], dim=1))
-
-
-def _mean_over(value_BM: Tensor, counted_BM: Tensor) -> Tensor:
-    """The mean over rows and channels that count (1, not 0); zero when there is none."""
-    return (value_BM * counted_BM).sum() / counted_BM.sum().clamp(min=1)

@@ -22,11 +22,9 @@ import torch.nn.functional as f
 from torch import Tensor, nn
 
 from mbd.backbones.base import Backbone, Fidelity, Interface, Output, ParameterGroup
-from mbd.backbones.stem import Encoders, GatedMlp, StemOptions
+from mbd.backbones.stem import Encoders, GatedMlp, StemOptions, gaussian_nll, mean_over
 from mbd.cohort.batch import Batch
-from mbd.cohort.modality import Modality
 
-_COLUMN = {modality: column for column, modality in enumerate(Modality)}
 _FLOOR = 1e-4
 """Added to every gain: the likelihood of a move of exactly nothing has no bound."""
 
@@ -144,14 +142,9 @@ class Promma(Backbone):
         self.fused_norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, interface.outputs)
 
-    @property
-    def embedding_dim(self) -> int:
-        """D."""
-        return self.options.width
-
     def forward(self, batch: Batch) -> Output:
         """Encode what is present, judge what is missing, generate what is worth it, fuse, predict."""
-        present_BM = batch.present[:, [_COLUMN[m] for m in self.interface.channels]]
+        present_BM = self.present(batch)
         encoded = self.encoders.encoded(self, batch)
         x_BMD = torch.stack(list(encoded.values()), dim=1)
         share_BM = present_BM.to(x_BMD.dtype)
@@ -180,7 +173,8 @@ class Promma(Backbone):
         seen_BMM = present_BM[:, None, :] & ~asked_MM
         seen_BMX = torch.where(seen_BMM[..., None], x_BMD[:, None], 0.0).flatten(2)
         known = (seen_BMX, seen_BMM.to(x_BMD.dtype), asked_MM.to(x_BMD.dtype).expand_as(seen_BMM))
-        return self.evaluator(torch.cat(known, dim=-1)).squeeze(-1)  # type: ignore[no-any-return]
+        log_gain_BM: Tensor = self.evaluator(torch.cat(known, dim=-1)).squeeze(-1)
+        return log_gain_BM
 
     def gate(self, log_gain_BM: Tensor) -> Tensor:
         """From 0 (refused) to 1, g [B,M]; the task may not argue with the evaluator, so it carries no gradient."""
@@ -194,7 +188,8 @@ class Promma(Backbone):
         for at, generator in enumerate(self.generators.values()):
             others_BX = torch.cat([x_BMD[:, :at], x_BMD[:, at + 1 :]], dim=1).flatten(1)
             made.append(generator(torch.cat([others_BX, private_MD[at].expand(len(x_BMD), -1)], dim=1)))
-        return self.generated_norm(torch.stack(made, dim=1))  # type: ignore[no-any-return]
+        generated_BMD: Tensor = self.generated_norm(torch.stack(made, dim=1))
+        return generated_BMD
 
     def private(self, shared_ND: Tensor) -> Tensor:
         """P_l [M,N,D] of S_l."""
@@ -235,16 +230,16 @@ class Promma(Backbone):
         }
         if "gain" not in output.terms:  # a lone channel, or gradients were off: then there is nothing to learn from
             return terms
-        present_BM = batch.present[:, [_COLUMN[m] for m in self.interface.channels]]
+        present_BM = self.present(batch)
         spare_BM = present_BM & (present_BM.sum(dim=1, keepdim=True) > 1)
         x_BMD = torch.stack(list(output.per_modality.values()), dim=1).detach()
         error_BM = (output.terms["generated"] - x_BMD).square().mean(dim=2)
         log_gain_BM = output.terms["log_gain"]
-        surprise_BM = 0.5 * (log_gain_BM + (output.terms["gain"] + _FLOOR) * torch.exp(-log_gain_BM))
+        surprise_BM = gaussian_nll(output.terms["gain"] + _FLOOR, log_gain_BM)
         return {
             **terms,
-            "evaluation": _mean_over(surprise_BM, spare_BM),
-            "reconstruction": options.reconstruction * _mean_over(error_BM, spare_BM),
+            "evaluation": mean_over(surprise_BM, spare_BM),
+            "reconstruction": options.reconstruction * mean_over(error_BM, spare_BM),
         }
 
     def _entanglement(self) -> Tensor:
@@ -256,20 +251,9 @@ class Promma(Backbone):
         owner_X = torch.arange(owners, device=flat_LXD.device).repeat_interleave(prompts)
         return (flat_LXD @ flat_LXD.mT)[:, owner_X[:, None] != owner_X].square().mean()
 
-    def parameter_groups(self) -> list[ParameterGroup]:
-        """One group a channel, the shared prompts, the evaluator if there is one, and the rest."""
-        groups = []
-        for modality in self.interface.channels:
-            name = modality.value
-            towers = [tower[name] for tower in (self.encoders, self.generators, self.disentangle) if name in tower]
-            groups.append(ParameterGroup(name, tuple(p for tower in towers for p in tower.parameters())))
-        groups.append(ParameterGroup("prompts", (self.prompts,)))
+    def own_groups(self) -> list[ParameterGroup]:
+        """One group a channel, the shared prompts, and the evaluator if there is one."""
+        groups = [*super().own_groups(), ParameterGroup("prompts", (self.prompts,))]
         if self.evaluator is not None:
             groups.append(ParameterGroup("evaluator", tuple(self.evaluator.parameters())))
-        grouped = {id(p) for group in groups for p in group.parameters}
-        return [*groups, ParameterGroup("shared", tuple(p for p in self.parameters() if id(p) not in grouped))]
-
-
-def _mean_over(value_BM: Tensor, which_BM: Tensor) -> Tensor:
-    """The mean over the given entries; zero when there is none."""
-    return (value_BM * which_BM).sum() / which_BM.sum().clamp(min=1)
+        return groups

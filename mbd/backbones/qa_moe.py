@@ -16,18 +16,16 @@ interface, E experts. lambda, eta, mu, sigma^2, r, g and E_e are the paper's own
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as f
 from torch import Tensor, nn
 
-from mbd.backbones.base import Backbone, Fidelity, Interface, Output, ParameterGroup
-from mbd.backbones.stem import Encoder, Encoders, Frames, GatedMlp, StemOptions
+from mbd.backbones.base import Backbone, Fidelity, Interface, Output
+from mbd.backbones.stem import Encoders, Frames, GatedMlp, StemOptions, gaussian_nll, mean_over
 from mbd.cohort.batch import Batch
-from mbd.cohort.modality import Modality
-
-_COLUMN = {modality: column for column, modality in enumerate(Modality)}
+from mbd.cohort.modality import COLUMN, Modality
 
 _LEAST_VARIANCE = 0.05
 """Added to every variance: without it the likelihood of what is known by heart has no bound."""
@@ -152,11 +150,6 @@ class QualityAwareMoE(Backbone):
         self.norm = nn.LayerNorm(options.width)
         self.head = nn.Linear(options.width, interface.outputs, bias=False)
 
-    @property
-    def embedding_dim(self) -> int:
-        """D."""
-        return self.options.width
-
     def forward(self, batch: Batch) -> Output:
         """Encode what is present, weight it by its reliability, let three experts answer, shrink towards the prior.
 
@@ -208,7 +201,7 @@ class QualityAwareMoE(Backbone):
 
     def _pooled(self, frames: Mapping[Modality, Frames]) -> dict[Modality, Tensor]:
         """mu^m [B,D] of every channel; zero in rows without it."""
-        return {m: cast(Encoder, self.encoders[m.value]).pooled(x.x, x.observed) for m, x in frames.items()}
+        return {m: self.encoders.of(m).pooled(x.x, x.observed) for m, x in frames.items()}
 
     def _without_dropout(self, batch: Batch) -> tuple[dict[Modality, Frames], Tensor]:
         """In training: frames and all mu^m [B,M,D] as evaluation sees them, without gradient."""
@@ -246,7 +239,7 @@ class QualityAwareMoE(Backbone):
             return batch
         scale = {m: self.standardiser.get_buffer(f"{m.value}_scale") for m in channels}
         noisy = {m: batch.features[m] + noise * scale[m] * torch.randn_like(batch.features[m]) for m in channels}
-        seen = {m: batch.observed[m] & batch.present[:, _COLUMN[m], None] for m in channels}
+        seen = {m: batch.observed[m] & batch.present[:, COLUMN[m], None] for m in channels}
         arrived = {m: torch.rand(seen[m].shape, device=seen[m].device) >= missing for m in channels}
 
         had_BM = torch.stack([seen[m].any(dim=1) for m in channels], dim=1)
@@ -268,26 +261,9 @@ class QualityAwareMoE(Backbone):
         return {
             "task": self.task_loss(output.prediction, batch),
             "likelihood": options.likelihood * likelihood_B.mean(),
-            "quality": options.quality * (quality_BM * terms["arrived"]).sum() / terms["arrived"].sum().clamp(min=1),
+            "quality": options.quality * mean_over(quality_BM, terms["arrived"]),
             "balance": options.balance * imbalance(terms["gates"], terms["routing"]),
         }
-
-    def parameter_groups(self) -> list[ParameterGroup]:
-        """One group a channel, with all that reads it alone, and one shared."""
-        own = [
-            ParameterGroup(
-                m.value,
-                tuple(p for tower in (self.encoders, self.quality, self.evidence) for p in tower[m.value].parameters()),
-            )
-            for m in self.interface.channels
-        ]
-        shared = (*self.mixture.parameters(), *self.norm.parameters(), *self.head.parameters())
-        return [*own, ParameterGroup("shared", shared)]
-
-
-def gaussian_nll(squared_error: Tensor, log_variance: Tensor) -> Tensor:
-    """The negative log-likelihood [...] of errors with this variance; its constant is left out."""
-    return 0.5 * (squared_error * torch.exp(-log_variance) + log_variance)
 
 
 def imbalance(gates_BE: Tensor, routing_BE: Tensor) -> Tensor:

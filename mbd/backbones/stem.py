@@ -43,7 +43,8 @@ class GatedMlp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B,inputs] -> [B,outputs]."""
         value, gate = self.up(x).chunk(2, dim=-1)
-        return self.down(self.dropout(value * f.silu(gate)))  # type: ignore[no-any-return]
+        gated: Tensor = self.down(self.dropout(value * f.silu(gate)))
+        return gated
 
 
 class FrameAttention(nn.Module):
@@ -60,7 +61,8 @@ class FrameAttention(nn.Module):
         normed_BTD = self.norm(x_BTD) + _positions(x_BTD)
         query_BTD, key_BTD, value_BTD = self.query_key_value(normed_BTD).chunk(3, dim=-1)
         mixed_BTD = f.scaled_dot_product_attention(query_BTD, key_BTD, value_BTD, attn_mask=readable_BT[:, None, :])
-        return x_BTD + self.out(mixed_BTD)  # type: ignore[no-any-return]
+        attended_BTD: Tensor = x_BTD + self.out(mixed_BTD)
+        return attended_BTD
 
 
 def _positions(x_BTD: Tensor) -> Tensor:
@@ -113,6 +115,16 @@ def _readable(observed_BT: Tensor) -> Tensor:
     return readable_BT
 
 
+def mean_over(value: Tensor, counted: Tensor) -> Tensor:
+    """The mean of the entries that count (of the same shape, True or 1); zero when there is none."""
+    return (value * counted).sum() / counted.sum().clamp(min=1)
+
+
+def gaussian_nll(squared_error: Tensor, log_variance: Tensor) -> Tensor:
+    """The negative log-likelihood [...] of errors with this variance; its constant is left out."""
+    return 0.5 * (squared_error * torch.exp(-log_variance) + log_variance)
+
+
 @dataclass(frozen=True)
 class Frames:
     """One channel of a batch, frame by frame.
@@ -144,15 +156,16 @@ class Encoders(nn.ModuleDict):
         found = {}
         for modality in backbone.interface.channels:
             features_BTF, observed_BT = backbone.read(modality, batch)
-            x_BTD = self._of(modality).frames(features_BTF, observed_BT)
+            x_BTD = self.of(modality).frames(features_BTF, observed_BT)
             found[modality] = Frames(torch.where(observed_BT[..., None], x_BTD, 0.0), observed_BT)
         return found
 
     def _encode(self, modality: Modality, backbone: Backbone, batch: Batch) -> Tensor:
         if modality not in batch.features:  # not worth computing
             return backbone.standardiser.get_buffer("target_mean").new_zeros(len(batch.present), self._width)
-        encoded_BD: Tensor = self._of(modality)(*backbone.read(modality, batch))
+        encoded_BD: Tensor = self.of(modality)(*backbone.read(modality, batch))
         return encoded_BD
 
-    def _of(self, modality: Modality) -> Encoder:
+    def of(self, modality: Modality) -> Encoder:
+        """One channel's encoder."""
         return cast(Encoder, self[modality.value])

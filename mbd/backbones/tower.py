@@ -16,11 +16,10 @@ from mbd.backbones.standardiser import Standardiser
 from mbd.backbones.stem import Encoder, StemOptions
 from mbd.backbones.tensorfile import read_tensors, write_tensors
 from mbd.cohort.batch import Batch
-from mbd.cohort.modality import Modality, parse_modality
+from mbd.cohort.modality import COLUMN, Modality, parse_modality
 from mbd.errors import TrainingError
 
 KIND = "mbd-tower/1"
-_COLUMN = {modality: column for column, modality in enumerate(Modality)}
 _BESIDE = "beside."
 
 
@@ -59,7 +58,7 @@ class Tower(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """The embedding [B,E]; zeros in rows that lack the channel."""
-        present_B = batch.present[:, _COLUMN[self.modality]]
+        present_B = batch.present[:, COLUMN[self.modality]]
         observed_BT = batch.observed[self.modality] & present_B[:, None]
         features_BTF = self.standardiser.features(self.modality, batch.features[self.modality], observed_BT)
         embedding_BE: Tensor = torch.where(present_B[:, None], self.encoder(features_BTF, observed_BT), 0.0)

@@ -21,12 +21,10 @@ import torch
 import torch.nn.functional as f
 from torch import Tensor, nn
 
-from mbd.backbones.base import Backbone, Fidelity, Interface, Output, ParameterGroup
+from mbd.backbones.base import Backbone, Fidelity, Interface, Output
 from mbd.backbones.stem import Encoders, GatedMlp, StemOptions
 from mbd.cohort.batch import Batch
-from mbd.cohort.modality import Modality
-
-_COLUMN = {modality: column for column, modality in enumerate(Modality)}
+from mbd.cohort.modality import COLUMN, Modality
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ class TriSubspaceDisentanglement(Backbone):
             *(Part("private", m.value, m) for m in channels),
         )
         kinds = list(dict.fromkeys(part.kind for part in self.parts))
-        self._columns = [_COLUMN[part.channel] for part in self.parts]
+        self._columns = [COLUMN[part.channel] for part in self.parts]
         self._aligned = [
             (i, j) for (i, x), (j, y) in combinations(enumerate(self.parts), 2) if x.subspace == y.subspace
         ]
@@ -117,11 +115,6 @@ class TriSubspaceDisentanglement(Backbone):
         self.refine = GatedMlp(width, width, hidden=2 * width, dropout=options.dropout)
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, interface.outputs)
-
-    @property
-    def embedding_dim(self) -> int:
-        """D."""
-        return self.options.width
 
     def forward(self, batch: Batch) -> Output:
         """Encode what is present, take it apart, fuse the parts, predict."""
@@ -183,15 +176,6 @@ class TriSubspaceDisentanglement(Backbone):
             rows_B = present_BV[:, i] & present_BV[:, j]
             each.append(disagreement(parts_BVE[rows_B, i], parts_BVE[rows_B, j]))
         return torch.stack(each).mean()
-
-    def parameter_groups(self) -> list[ParameterGroup]:
-        """One group a channel, with its private map; one shared."""
-        groups = []
-        for m in self.interface.channels:
-            own = (*self.encoders[m.value].parameters(), *self.maps[m.value].parameters())
-            groups.append(ParameterGroup(m.value, own))
-        grouped = {id(p) for group in groups for p in group.parameters}
-        return [*groups, ParameterGroup("shared", tuple(p for p in self.parameters() if id(p) not in grouped))]
 
 
 class SubspaceAttention(nn.Module):

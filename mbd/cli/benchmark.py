@@ -15,7 +15,9 @@ def benchmark(
     cohort: Annotated[
         Path, typer.Option(metavar="DIR", exists=True, file_okay=False, help="A cohort folder (mbd data import).")
     ],
-    out: Annotated[Path, typer.Option(metavar="DIR", file_okay=False, help="Where results, table and pictures go.")],
+    folder: Annotated[
+        Path, typer.Option("--out", metavar="DIR", file_okay=False, help="Where results, table and pictures go.")
+    ],
     backbones: Annotated[str, typer.Option(metavar="NAMES", help="all, or names with commas between them.")] = "all",
     protocol: Annotated[
         list[str] | None,
@@ -40,11 +42,11 @@ def benchmark(
     many ways. A leaderboard and pictures are written. An interrupted benchmark goes on when the same command is given
     again.
     """
-    with command(as_json) as out_:
+    with command(as_json) as out:
         from mbd.benchmark.leaderboard import METRICS, by_protocol
         from mbd.workflow.benchmarking import run_benchmark
 
-        with out_.stages() as stages:
+        with out.stages() as stages:
             board, files = run_benchmark(
                 settings_for(home),
                 cohort,
@@ -53,17 +55,17 @@ def benchmark(
                 protocols=None if protocol is None else tuple(protocol),
                 seeds=seeds,
                 jobs=jobs,
-                out=out,
+                out=folder,
                 fresh=fresh,
                 drop_channels=drop_suppressed,
                 on_progress=lambda done, about: stages.update("networks", done, about),
             )
         columns, rows = by_protocol(board)
-        out_.result = {
+        out.result = {
             "metric": board.headline,
             "leaderboard": [dict(zip(columns, row, strict=True)) for row in rows],
             "files": [str(path) for path in files],
         }
-        out_.table(f"{METRICS[board.headline]}, mean over conditions", columns, rows)
+        out.table(f"{METRICS[board.headline]}, mean over conditions", columns, rows)
         for path in files:
-            out_.unbroken("Written", path)
+            out.unbroken("Written", path)

@@ -11,9 +11,7 @@ import torch
 from torch import Tensor
 
 from mbd.cohort.cohort import Channel, Cohort, Feature
-from mbd.cohort.modality import Modality
-
-_COLUMN = {modality: column for column, modality in enumerate(Modality)}
+from mbd.cohort.modality import COLUMN, Modality
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,11 +39,11 @@ class Batch:
 
     def select(self, rows: Tensor) -> "Batch":
         """The rows at these positions (int64 [N]), padded as they are here."""
-        return self._each(lambda tensor: tensor[rows])
+        return _each(self, lambda tensor: tensor[rows])
 
     def to(self, device: str) -> "Batch":
         """The same rows on this device; the very same batch where it is there already."""
-        return self if self.target.device.type == device else self._each(lambda tensor: tensor.to(device))
+        return self if self.target.device.type == device else _each(self, lambda tensor: tensor.to(device))
 
     def mask(self, present: Tensor) -> "Batch":
         """The same rows, and what came before them, with only the channels that are present here and in ``present``.
@@ -54,7 +52,7 @@ class Batch:
             present: bool [B, 3].
         """
         both = self.present & present
-        kept = {m: both[:, _COLUMN[m], None] for m in self.features}
+        kept = {m: both[:, COLUMN[m], None] for m in self.features}
         return Batch(
             features={m: torch.where(kept[m][..., None], x, torch.zeros_like(x)) for m, x in self.features.items()},
             valid={m: valid & kept[m] for m, valid in self.valid.items()},
@@ -74,7 +72,7 @@ class Batch:
         some = {m: seen.any(dim=1) for m, seen in observed.items()}
         present = self.present.clone()
         for m in arrived:
-            present[:, _COLUMN[m]] &= some[m]
+            present[:, COLUMN[m]] &= some[m]
         return replace(
             self,
             features={m: torch.where(observed[m][..., None], x, torch.zeros_like(x)) for m, x in self.features.items()},
@@ -83,15 +81,17 @@ class Batch:
             present=present,
         )
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        return Batch(
-            features={m: change(x) for m, x in self.features.items()},
-            valid={m: change(valid) for m, valid in self.valid.items()},
-            observed={m: change(observed) for m, observed in self.observed.items()},
-            present=change(self.present),
-            target=change(self.target),
-            context=self.context and self.context._each(change),  # noqa: SLF001 - of the same class
-        )
+
+def _each(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
+    """The batch with every tensor changed, and those of the clips before."""
+    return Batch(
+        features={m: change(x) for m, x in batch.features.items()},
+        valid={m: change(valid) for m, valid in batch.valid.items()},
+        observed={m: change(observed) for m, observed in batch.observed.items()},
+        present=change(batch.present),
+        target=change(batch.target),
+        context=batch.context and _each(batch.context, change),
+    )
 
 
 def make_batch(
@@ -120,7 +120,7 @@ def _batch(cohort: Cohort, indices: Sequence[int | None], target: Tensor) -> Bat
         padded, frames = _pad(rows, cohort.channels[modality])
         features[modality] = torch.from_numpy(padded).to(target.dtype)
         valid[modality] = torch.from_numpy(frames)
-        present[:, _COLUMN[modality]] = torch.tensor([row is not None for row in rows], dtype=torch.bool)
+        present[:, COLUMN[modality]] = torch.tensor([row is not None for row in rows], dtype=torch.bool)
     return Batch(features, valid, dict(valid), present, target)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mbd.cohort.batch import Batch
 from mbd.cohort.cohort import Cohort, Row, Split
-from mbd.cohort.modality import Modality
+from mbd.cohort.modality import COLUMN, Modality
 from mbd.cohort.protocols import Condition, availability, imbalanced_missing
 from mbd.cohort.streams import generator
 from mbd.errors import CohortError
@@ -126,7 +126,7 @@ def draw_masks(cohort: Cohort, condition: Condition, seed: int) -> Masks:
         present &= availability(cohort, condition.pattern)
     arrived: dict[Modality, tuple[Booleans | None, ...]] = {}
     for modality in cohort.modalities if condition.lost or condition.span else ():
-        column = list(Modality).index(modality)
+        column = COLUMN[modality]
         by_row: list[Booleans | None] = [None] * len(cohort)
         for i in np.flatnonzero(present[:, column]).tolist():
             count = len(np.atleast_2d(cohort.feature(i, modality)))

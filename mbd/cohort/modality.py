@@ -15,7 +15,8 @@ class Modality(StrEnum):
     VISION = "vision"
 
 
-_POSITION = {modality: position for position, modality in enumerate(Modality)}
+COLUMN = {modality: column for column, modality in enumerate(Modality)}
+"""Where a modality stands in arrays that have a column for each."""
 
 ModalitySet = frozenset[Modality]
 """An availability pattern, or the channels of a block."""
@@ -23,7 +24,7 @@ ModalitySet = frozenset[Modality]
 
 def in_order(modalities: Iterable[Modality]) -> tuple[Modality, ...]:
     """The same modalities, each once, as text, audio, vision."""
-    return tuple(sorted(set(modalities), key=_POSITION.__getitem__))
+    return tuple(sorted(set(modalities), key=COLUMN.__getitem__))
 
 
 def pattern_name(pattern: Collection[Modality]) -> str:

@@ -59,3 +59,21 @@ def make_random_batch():
         return Batch(features, valid, observed, torch.from_numpy(present), target)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def descend():
+    """Descent on one loss term of a network; the term's first and last value."""
+
+    def down(backbone, batch, term, steps=60):
+        values = []
+        optimiser = torch.optim.AdamW(backbone.parameters(), lr=0.01, weight_decay=0.0)
+        for _ in range(steps):
+            loss = backbone.losses(backbone(batch), batch)[term]
+            loss.backward()
+            optimiser.step()
+            optimiser.zero_grad()
+            values.append(loss.item())
+        return values[0], values[-1]
+
+    return down

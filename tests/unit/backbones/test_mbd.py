@@ -19,19 +19,6 @@ def complete(make_random_batch):
     return replace(batch, present=torch.ones_like(batch.present))
 
 
-def descend(backbone, batch, term, steps=60):
-    """Descent on one loss term; its first and last value."""
-    values = []
-    optimiser = torch.optim.AdamW(backbone.parameters(), lr=0.01, weight_decay=0.0)
-    for _ in range(steps):
-        loss = backbone.losses(backbone(batch), batch)[term]
-        loss.backward()
-        optimiser.step()
-        optimiser.zero_grad()
-        values.append(loss.item())
-    return values[0], values[-1]
-
-
 @pytest.mark.parametrize("missing", list(Modality))
 def test_a_missing_channel_is_generated_from_the_others_and_its_property(make_backbone, complete, missing):
     backbone, block = make_backbone(), ALL - {missing}
@@ -68,7 +55,7 @@ def test_rows_with_one_channel_have_nothing_to_reconstruct(make_backbone, comple
 
 
 @pytest.mark.parametrize("term", ["task", "reconstruction", "orthogonality", "invariance", "decomposition", "contrast"])
-def test_each_loss_term_can_be_learned(make_backbone, complete, term):
+def test_each_loss_term_can_be_learned(descend, make_backbone, complete, term):
     options = {"reconstruction": 1.0, "property_weight": 1.0, "contrast": 1.0}
     first, last = descend(make_backbone(**options), complete, term)
     assert last < 0.8 * first
@@ -85,7 +72,7 @@ def test_orthogonality_is_not_lowered_by_opposite_directions(make_backbone, comp
     assert backbone.losses(backbone(complete), complete)["orthogonality"].item() == pytest.approx(1.0, abs=1e-5)
 
 
-def test_the_property_embedding_is_drawn_to_the_invariant_part_but_only_to_the_margin(make_backbone, complete):
+def test_the_property_embedding_is_drawn_to_the_invariant_part_but_only_to_the_margin(descend, make_backbone, complete):
     backbone = make_backbone(property_weight=1.0, margin=0.5)
     assert backbone.losses(backbone(complete), complete)["approach"].item() == 0.0
     with torch.no_grad():
@@ -96,7 +83,7 @@ def test_the_property_embedding_is_drawn_to_the_invariant_part_but_only_to_the_m
     assert near < 0.1
 
 
-def test_contrast_is_lowest_when_z_tells_rows_apart(make_backbone, complete):
+def test_contrast_is_lowest_when_z_tells_rows_apart(descend, make_backbone, complete):
     backbone = make_backbone(contrast=1.0)
     first, last = descend(backbone, complete, "contrast", steps=150)
     assert last < 0.6 * first

@@ -91,19 +91,6 @@ def move(backbone, monkeypatch, batch, channel):
     return (own - refused).square().mean().sqrt().item(), (imputed - refused).square().mean().sqrt().item()
 
 
-def descend(backbone, batch, term, steps=60):
-    """Descent on one loss term; its first and last value."""
-    values = []
-    optimiser = torch.optim.AdamW(backbone.parameters(), lr=0.01, weight_decay=0.0)
-    for _ in range(steps):
-        loss = backbone.losses(backbone(batch), batch)[term]
-        loss.backward()
-        optimiser.step()
-        optimiser.zero_grad()
-        values.append(loss.item())
-    return values[0], values[-1]
-
-
 # Evaluation before generation
 
 
@@ -266,7 +253,7 @@ def test_a_lone_declared_channel_has_neither_evaluator_nor_generator(make_backbo
 
 
 @pytest.mark.parametrize("term", ["task", "reconstruction", "evaluation", "disentanglement"])
-def test_each_loss_term_can_be_learned(make_backbone, complete, term):
+def test_each_loss_term_can_be_learned(descend, make_backbone, complete, term):
     first, last = descend(make_backbone("promma"), complete, term)
     assert last < first - 0.2 * abs(first)
 

@@ -7,7 +7,8 @@ import torch
 from scipy.stats import spearmanr
 
 from mbd.backbones.base import ChannelShape, Interface
-from mbd.backbones.qa_moe import gaussian_nll, imbalance
+from mbd.backbones.qa_moe import imbalance
+from mbd.backbones.stem import gaussian_nll
 from mbd.backbones.zoo import build
 from mbd.cohort.batch import Batch
 from mbd.cohort.modality import Modality, subsets
