@@ -69,7 +69,8 @@ def compare(first_SP: Floats, second_SP: Floats, rows_SP: Floats, *, level: floa
     seeds_freedom = shape[0] - 1
     half = 0.0
     if people + seeds > 0:
-        freedom = (people + seeds) ** 2 / (people**2 / (shape[1] - 1) + seeds**2 / seeds_freedom)
+        share = people / (people + seeds)  # not squares of variances, which of tiny ones are zero
+        freedom = 1 / (share**2 / (shape[1] - 1) + (1 - share) ** 2 / seeds_freedom)
         half = _quantile(level, freedom) * math.sqrt(people + seeds)
     by_seed_S = difference_SP.sum(axis=1) / rows_SP.sum(axis=1)
     return Comparison(

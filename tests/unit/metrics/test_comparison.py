@@ -93,6 +93,12 @@ def test_a_seed_may_test_other_people():
     assert found.low < found.mean < found.high
 
 
+def test_differences_whose_squares_are_no_numbers_any_more_still_have_an_interval():
+    rows = np.ones((3, 4))
+    found = compare(np.arange(12.0).reshape(3, 4) * 1e-160, np.zeros_like(rows), rows)
+    assert found.low <= found.mean <= found.high
+
+
 errors = arrays(np.float64, (3, 4), elements=st.floats(-5, 5))
 
 
