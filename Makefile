@@ -52,7 +52,7 @@ format: $(STAMP)  ## put the code into its one form
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(STAMP)  ## every table and picture, from the real cohorts in ../shared/data (about two hours)
+bench: $(STAMP)  ## every table and picture, from the real cohorts in ../shared/data (hours)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.real_cohorts mosi
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.real_cohorts ravdess
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.deletion
@@ -64,6 +64,9 @@ bench: $(STAMP)  ## every table and picture, from the real cohorts in ../shared/
 		OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.missing $$cohort && \
 		OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.peers.run $$cohort people && \
 		OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.peers.run $$cohort everyone || exit 1; done
+	@for cohort in mosi wordlevel ravdess; do OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.zoo $$cohort || exit 1; done
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.reliability
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.alignmamba
 	@$(BIN)/python -m benchmarks.readme
 	@$(BIN)/python -m benchmarks.picture
 	@$(BIN)/python -m benchmarks.deletion_picture

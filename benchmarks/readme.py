@@ -19,7 +19,7 @@ from benchmarks.ledger_table import ledger_table
 from benchmarks.peers import tables
 from benchmarks.service_table import service_table
 from mbd.backbones.zoo import ZOO
-from mbd.benchmark.leaderboard import markdown
+from mbd.benchmark.leaderboard import METRICS, markdown
 from mbd.metrics.bootstrap import Interval, paired_interval
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,6 +27,7 @@ COLUMNS = {
     "ravdess": {"accuracy": "accuracy", "macro_f1": "macro F1"},
     "mosi": {"mae": "MAE", "corr": "Corr", "acc2_non0": "Acc-2 Non0", "f1_non0": "F1 Non0", "acc7": "Acc-7"},
 }
+ZOO_COHORTS = ("mosi", "wordlevel", "ravdess")
 METHODS = {"lattice": "lattice", "run by run": "lattice, chosen run by run", "ridge": "ridge"}
 
 
@@ -62,8 +63,7 @@ def withdrawal_table(name: str) -> str:
             step["who"],
             step["mechanism"],
             _guarantee(step["guarantee"]),
-            "bit for bit" if step["statistics_equal"] else "NO",
-            "valid" if step["certificate"].startswith("valid as of") else "INVALID",
+            *_shown(step),
             f"{step['before'][full][metric]:.3f} ({NAMES[full]})",
             f"{step['after'][rest][metric]:.3f} ({NAMES[rest]})",
         ]
@@ -129,6 +129,61 @@ def leaderboard(name: str, table: str) -> str:
     return markdown(*load_results(f"zoo-{name}")[table]).rstrip("\n")
 
 
+def zoo_trainings(name: str) -> str:
+    """How much was trained, and how it ended."""
+    found = load_results(f"zoo-{name}")
+    trainings, ended = found["trainings"], found["ended_by_patience"]
+    return (
+        f"{found['people']} test people in {found['folds']} fold{'s'[: found['folds'] > 1]}, {found['seeds']} seeds, "
+        f"{trainings} trainings. {ended} of them ended by patience, {trainings - ended} at the most epochs of the "
+        "recipe."
+    )
+
+
+def zoo_withdrawals(name: str) -> str:
+    """One voice that is withdrawn from a line on each backbone: what was done, what is proved, what is left."""
+    found = load_results(f"zoo-{name}")
+    metric = found["metric"]
+    columns = ["backbone", "mechanism", "rows", "guarantee", "statistics = refit", "certificate"]
+    columns += [f"{METRICS[metric]} of the line", "after"]
+    rows = [
+        [
+            backbone,
+            step["mechanism"],
+            str(step["rows"]),
+            _guarantee(step["guarantee"]),
+            *_shown(step),
+            *(f"{step[when][metric]:.3f}" for when in ("before", "after")),
+        ]
+        for backbone, step in found["withdrawals"].items()
+    ]
+    return markdown(columns, rows).rstrip("\n")
+
+
+def alignment_table() -> str:
+    """What AlignMamba-2's regularisers cost in training and at inference: ratios of paired times."""
+    found = load_results("alignmamba")
+    rows = [
+        [what, *(f"{found[what][part]:.3f}" for part in ("ratio", "low", "high"))] for what in ("inference", "training")
+    ]
+    return markdown(["CPU time with regularisers over without", "median", "from", "to"], rows).rstrip("\n")
+
+
+def reliability_table() -> str:
+    """How QA-MoE's reliabilities follow what was done to real clips: Spearman's correlations."""
+    columns = ["cohort", "reliability of", "when", "of the mean", "row by row"]
+    rows, variances = [], []
+    for cohort, found in load_results("reliability").items():
+        for what, value in found.items():
+            if " under " in what:
+                of, _, when = what.partition(" under ")
+                rows.append([cohort, of, f"more {when}", *(f"{value[part]:.2f}" for part in ("mean", "each"))])
+        stated = found["stated over real"]
+        variances.append(f"{cohort} {stated['clean']:.2f} and {stated['noisy']:.2f}")
+    said = f"Stated over real squared error, clean and with noise of 2 standard deviations: {'; '.join(variances)}."
+    return f"{markdown(columns, rows)}\n{said}"
+
+
 def audit_table() -> str:
     """Distinguishing audits at full strength: the claim, and what was found below it."""
     found = load_results("audit")
@@ -191,6 +246,12 @@ def _mean_sd(runs: list[dict[str, Any]], pattern: str, method: str, metric: str)
     return f"{statistics.fmean(means):.3f} ± {statistics.stdev(means):.3f}"
 
 
+def _shown(step: dict[str, Any]) -> tuple[str, str]:
+    """Whether statistics are those of a refit, and whether the certificate verified."""
+    equal = "bit for bit" if step["statistics_equal"] else "NO"
+    return equal, "valid" if step["certificate"].startswith("valid as of") else "INVALID"
+
+
 def _guarantee(guarantee: dict[str, Any]) -> str:
     if guarantee["class"] != "certified":
         return str(guarantee["class"])
@@ -207,9 +268,15 @@ DOCUMENTS: dict[str, dict[str, Callable[[], str]]] = {
         **{f"withdrawals {name}": partial(withdrawal_table, name) for name in COLUMNS},
     },
     "docs/benchmarks.md": {
-        f"{table} {name}": partial(leaderboard, name, table)
-        for name in COLUMNS
-        for table in ("with_all_channels", "by_protocol", "balance_and_cost")
+        "alignment": alignment_table,
+        "reliability": reliability_table,
+        **{
+            f"{table} {name}": partial(leaderboard, name, table)
+            for name in ZOO_COHORTS
+            for table in ("with_all_channels", "by_protocol", "balance_and_cost")
+        },
+        **{f"trainings {name}": partial(zoo_trainings, name) for name in ZOO_COHORTS},
+        **{f"zoo withdrawals {name}": partial(zoo_withdrawals, name) for name in ZOO_COHORTS},
     },
     "docs/attacks.md": {"audit": audit_table, "planted": planted_table},
     "docs/ledger.md": {"ledger": ledger_table},

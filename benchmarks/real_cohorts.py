@@ -13,6 +13,7 @@ import platform
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -116,20 +117,26 @@ def shipped(name: str) -> Recipe:
     return recipe
 
 
-def withdrawals(cohort: Cohort, recipe: Recipe, step: Any) -> list[dict[str, Any]]:
-    """Five people withdraw their voice one after the other, then everyone does, on a real deployment."""
-    speakers = dict.fromkeys(
-        row.subject
-        for i, row in enumerate(cohort.rows)
-        if (row.partition, row.split) == (Partition.REVOCABLE, Split.TRAIN) and Modality.AUDIO in cohort.present(i)
+def speakers(cohort: Cohort) -> list[str]:
+    """Whose voice heads know, and can be withdrawn."""
+    return list(
+        dict.fromkeys(
+            row.subject
+            for i, row in enumerate(cohort.rows)
+            if (row.partition, row.split) == (Partition.REVOCABLE, Split.TRAIN) and Modality.AUDIO in cohort.present(i)
+        )
     )
+
+
+def withdrawals(cohort: Cohort, recipe: Recipe, who: Sequence[str], step: Callable[[], None]) -> list[dict[str, Any]]:
+    """People withdraw their voice one after the other, on a real deployment: what was done, proved and left."""
     story = []
     with tempfile.TemporaryDirectory() as home, open_system(Settings(home=Path(home)), create=True) as system:
         model = train_line(system, cohort, recipe, line="benchmark", seed=0).model
         rows = cohort
-        for who in [*list(speakers)[:WITHDRAWALS], EVERYONE]:
+        for person in who:
             before = metrics_by_pattern(model, cohort, system.suppressed())
-            request = Revocation(frozenset({(who, Modality.AUDIO)}), "comparator")
+            request = Revocation(frozenset({(person, Modality.AUDIO)}), "comparator")
             started = time.perf_counter()
             reference = refit(model, rows, request)
             refit_seconds = time.perf_counter() - started
@@ -140,7 +147,7 @@ def withdrawals(cohort: Cohort, recipe: Recipe, step: Any) -> list[dict[str, Any
             guarantee = verified.statement.predicate.guarantee.model_dump(mode="json", by_alias=True)
             story.append(
                 {
-                    "who": "everyone" if who == EVERYONE else f"person {len(story) + 1}",
+                    "who": "everyone" if person == EVERYONE else f"person {len(story) + 1}",
                     "mechanism": result.outcome.mechanism if result.outcome else None,
                     "rows": result.outcome.rows_touched if result.outcome else None,
                     "guarantee": guarantee,
@@ -169,7 +176,8 @@ def main(name: str) -> None:
             progress.advance(bar)
         bar = progress.add_task(f"{name}: withdrawals", total=WITHDRAWALS + 1)
         _, _, first = next(cohorts(name))
-        story = withdrawals(first, shipped(name), lambda: progress.advance(bar))
+        who = [*speakers(first)[:WITHDRAWALS], EVERYONE]
+        story = withdrawals(first, shipped(name), who, lambda: progress.advance(bar))
     environment = {"python": platform.python_version(), "torch": metadata.version("torch").partition("+")[0]}
     result = {
         "cohort": name,

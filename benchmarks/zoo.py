@@ -1,33 +1,41 @@
-"""The networks of the zoo on real people: what `mbd benchmark` does, on the cohorts of ``shared/data``.
+"""The networks of the zoo on real people: what `mbd benchmark` does, and one withdrawal on top of each of them.
 
-    python -m benchmarks.zoo mosi [FOLDER]
-    python -m benchmarks.zoo ravdess [FOLDER]
+    OMP_NUM_THREADS=1 python -m benchmarks.zoo mosi [FOLDER]
+    OMP_NUM_THREADS=1 python -m benchmarks.zoo wordlevel [FOLDER]
+    OMP_NUM_THREADS=1 python -m benchmarks.zoo ravdess [FOLDER]
 
 Each writes ``benchmarks/results/zoo-<cohort>.json`` and the pictures ``docs/images/zoo-<cohort>-*.svg``;
-`benchmarks.readme` writes the tables into ``docs/benchmarks.md``. Five seeds. MOSI by its official split, RAVDESS
-by the first fold of actors: four test actors, so that whoever is tested matters more than there. With a folder each
-network's result is kept there, and an interrupted run goes on.
+`benchmarks.readme` writes the tables into ``docs/benchmarks.md``. Five seeds. MOSI by its official split; its
+word-level clips in five folds of videos and RAVDESS in three of actors, so that everybody is tested once at each seed.
+With a folder each network's result is kept there, and an interrupted run goes on.
 """
 
 import json
 import shutil
+import statistics
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks.cohorts import DATA, RESULTS, SEEDS
+from benchmarks.cohorts import DATA, RESULTS, SEEDS, size_then_order
+from benchmarks.real_cohorts import speakers, withdrawals
 from mbd.backbones.zoo import ZOO
 from mbd.benchmark.figures import draw
 from mbd.benchmark.leaderboard import Leaderboard, balance_and_cost, by_protocol, with_all_channels
 from mbd.benchmark.plan import Plan, telling_protocols
+from mbd.benchmark.result import Measured, Result
 from mbd.benchmark.runner import run
 from mbd.cohort import folder
 from mbd.cohort.cohort import Cohort
-from mbd.cohort.importers.mosi import mosi
+from mbd.cohort.importers.mosi import WORDLEVEL_FOLDS, mosi, mosi_wordlevel
 from mbd.cohort.importers.ravdess import ravdess, ravdess_fold
+from mbd.hashing import json_digest
 from mbd.training import recipes
 from mbd.training.recipe import Recipe
 
@@ -35,37 +43,104 @@ PICTURES = Path(__file__).resolve().parents[1] / "docs" / "images"
 JOBS = 2
 
 
-def cohort_of(name: str) -> tuple[Cohort, Recipe]:
-    """The rows, and the recipe that we ship for them."""
-    if name == "mosi":
-        return mosi(DATA / "mosi", seed=0), recipes.mosi()
-    return ravdess(DATA / "ravdess", **ravdess_fold(0, 0)), recipes.ravdess()
+@dataclass(frozen=True)
+class People:
+    """Real people, how often they are dealt anew into training and test, and the recipe that we ship for them."""
+
+    folds: int
+    fold: Callable[[int], Cohort]
+    recipe: Recipe
+
+
+PEOPLE = {
+    "mosi": People(1, lambda _: mosi(DATA / "mosi", seed=0), recipes.mosi()),
+    "wordlevel": People(WORDLEVEL_FOLDS, lambda n: mosi_wordlevel(DATA / "mosi", fold=n), recipes.mosi()),
+    "ravdess": People(3, lambda n: ravdess(DATA / "ravdess", **ravdess_fold(0, n, folds=3)), recipes.ravdess()),
+}
+
+
+def pool(folds: Sequence[Result]) -> Result:
+    """One network at one seed, on the test people of all folds; metrics are means over folds, weighted by rows."""
+    first = folds[0]
+    rows = [sum(fold.rows) for fold in folds]
+
+    def mean(values: Sequence[float | None]) -> float | None:
+        found = [value for value in values if value is not None]
+        return statistics.fmean(found, rows) if len(found) == len(rows) else None
+
+    def condition(name: str) -> Measured:
+        each = [fold.conditions[name] for fold in folds]
+        metrics = {m: mean([one.metrics.get(m) for one in each]) for m in each[0].metrics}
+        return Measured(
+            protocol=each[0].protocol,
+            masks=json_digest([one.masks for one in each]),
+            metrics={m: value for m, value in metrics.items() if value is not None},
+            errors=tuple(error for one in each for error in one.errors),
+        )
+
+    return replace(
+        first,
+        milliseconds=statistics.median(fold.milliseconds for fold in folds),
+        rows=tuple(n for fold in folds for n in fold.rows),
+        conditions={name: condition(name) for name in first.conditions},
+        mei=mean([fold.mei for fold in folds]),
+        mli=mean([fold.mli for fold in folds]),
+    )
+
+
+def withdrawal(cohort: Cohort, recipe: Recipe) -> dict[str, Any]:
+    """One person withdraws the voice from a line on a public backbone: what is kept of it for the table."""
+    (step,) = withdrawals(cohort, recipe, speakers(cohort)[:1], lambda: None)
+    kept = ("mechanism", "rows", "guarantee", "statistics_equal", "weights_within_bound", "certificate")
+    full = {when: step[when][max(step[when], key=size_then_order)] for when in ("before", "after")}
+    return {name: step[name] for name in kept} | full
 
 
 def main(name: str, kept: Path | None) -> None:
     """Run one cohort, and write its results."""
-    cohort, recipe = cohort_of(name)
-    plan = Plan(recipe, tuple(ZOO), SEEDS, telling_protocols(cohort))
+    people = PEOPLE[name]
+    by_fold = []
     with tempfile.TemporaryDirectory(prefix="mbd-zoo-") as place, Progress(console=Console(stderr=True)) as progress:
-        stored = Path(place) / "cohort"
-        folder.write(cohort, stored, key=bytes(32))
-        bar = progress.add_task(name, total=1.0)
-        results = run(
-            plan,
-            stored,
-            out=kept or Path(place) / "out",
-            jobs=JOBS,
-            on_progress=lambda done, about: progress.update(bar, completed=done, description=about),
-        )
-        board = Leaderboard(results, cohort.modalities)
+        for n in range(people.folds):
+            cohort = people.fold(n)
+            plan = Plan(people.recipe, tuple(ZOO), SEEDS, telling_protocols(cohort))
+            stored = Path(place) / f"cohort-{n}"
+            folder.write(cohort, stored, key=bytes(32))
+            bar = progress.add_task(f"{name}, fold {n + 1} of {people.folds}", total=1.0)
+            by_fold.append(
+                run(
+                    plan,
+                    stored,
+                    out=(kept or Path(place)) / f"fold-{n}",
+                    jobs=JOBS,
+                    on_progress=lambda done, _, bar=bar: progress.update(bar, completed=done),
+                )
+            )
+        board = Leaderboard([pool(folds) for folds in zip(*by_fold, strict=True)], cohort.modalities)
         for path in draw(board, Path(place)):
             shutil.copyfile(path, PICTURES / f"zoo-{name}-{path.name}")
+        bar = progress.add_task(f"{name}, withdrawals", total=len(ZOO))
+        first, withdrawn = people.fold(0), {}
+        for backbone in ZOO:
+            withdrawn[backbone] = withdrawal(first, replace(people.recipe, backbone=backbone))
+            progress.advance(bar)
+    trained = [result for results in by_fold for result in results]
     tables = {make.__name__: make(board) for make in (with_all_channels, by_protocol, balance_and_cost)}
-    found = {"cohort": cohort.name, "seeds": SEEDS, "metric": board.headline, "people": len(results[0].rows), **tables}
+    found = {
+        "cohort": cohort.name,
+        "seeds": SEEDS,
+        "folds": people.folds,
+        "metric": board.headline,
+        "people": sum(len(results[0].rows) for results in by_fold),
+        "trainings": len(trained),
+        "ended_by_patience": sum(result.epochs < people.recipe.epochs for result in trained),
+        **tables,
+        "withdrawals": withdrawn,
+    }
     (RESULTS / f"zoo-{name}.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (2, 3) or sys.argv[1] not in ("mosi", "ravdess"):
-        sys.exit("usage: python -m benchmarks.zoo mosi|ravdess [FOLDER]")
+    if len(sys.argv) not in (2, 3) or sys.argv[1] not in PEOPLE:
+        sys.exit(f"usage: python -m benchmarks.zoo {'|'.join(PEOPLE)} [FOLDER]")
     main(sys.argv[1], Path(sys.argv[2]) if len(sys.argv) == 3 else None)

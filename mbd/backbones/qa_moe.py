@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as f
 from torch import Tensor, nn
 
-from mbd.backbones.base import Backbone, Fidelity, Interface, Output
+from mbd.backbones.base import Backbone, Fidelity, Interface, Output, ParameterGroup
 from mbd.backbones.stem import Encoders, Frames, GatedMlp, StemOptions, gaussian_nll, mean_over
 from mbd.cohort.batch import Batch
 from mbd.cohort.modality import COLUMN, Modality
@@ -46,6 +46,8 @@ class QualityAwareMoEOptions(StemOptions):
         quality: the weight of the channels' likelihood, which teaches sigma^2.
         likelihood: the weight of the label's likelihood, which teaches the variance of a row.
         balance: the weight of the term that keeps all experts in use.
+        quality_learning_rate: of what says sigma^2, which has as many labels as there are draws and cannot learn them
+            by heart, while the rest of the network stops when it begins to.
     """
 
     experts: int = 8
@@ -55,6 +57,7 @@ class QualityAwareMoEOptions(StemOptions):
     quality: float = 1.0
     likelihood: float = 0.5
     balance: float = 0.05
+    quality_learning_rate: float = 0.01
 
 
 class Quality(nn.Module):
@@ -63,18 +66,19 @@ class Quality(nn.Module):
     def __init__(self, options: StemOptions) -> None:
         super().__init__()
         width = options.width
-        self.judge = GatedMlp(width + 2, width, hidden=width, dropout=0.0)
+        self.of_frames = GatedMlp(width, width, hidden=width, dropout=0.0)
+        self.of_numbers = GatedMlp(2, width, hidden=width, dropout=0.0)
 
     def forward(self, frames: Frames, features_BTF: Tensor, valid_BT: Tensor) -> Tensor:
         """[B,T,D] and the standardised features [B,T,F] -> sigma^2 [B,D], of the mean over observed frames.
 
-        Beside the encoder's frames it reads two plain numbers, which their layer norm would hide: how large the
-        features are, and which share of the row's frames arrived.
+        Beside the encoder's frames, and added to what they say, it reads two plain numbers, which their layer norm
+        would hide: how large the features are, and which share of the row's frames arrived.
         """
         size_BT = features_BTF.square().mean(dim=2).log1p()
         count_B1 = frames.observed.sum(dim=1, keepdim=True)
         share_BT = (count_B1 / valid_BT.sum(dim=1, keepdim=True).clamp(min=1)).to(size_BT.dtype).expand_as(size_BT)
-        said_BTD = self.judge(torch.cat([frames.x, size_BT[..., None], share_BT[..., None]], dim=2))
+        said_BTD = self.of_frames(frames.x) + self.of_numbers(torch.stack([size_BT, share_BT], dim=2))
         said_BD = torch.where(frames.observed[..., None], said_BTD, 0.0).sum(dim=1) / count_B1.clamp(min=1)
         return _variance(said_BD)
 
@@ -121,10 +125,10 @@ class QualityAwareMoE(Backbone):
     deviations = (
         "written from second-hand notes of the paper's equations: where these are silent, all is our choice",
         "sigma^2 is taught by how far the degradation moved a channel's encoding, and moves no encoder",
-        "reliability follows noise on the problem of its test; on real clips it follows losses and hardly noise",
+        "what says sigma^2 has a rate of its own, five times the recipe's: it learns from draws, not from labels",
         "sigma^2 reads frames without dropout, how large the features are, and which share of the frames arrived",
         "channels are fused before the experts: mu is the mean of mu^m with weights r^m / sum r",
-        "a row's variance is the softplus of a sum over its channels of r^m times a linear reading of mu^m",
+        "a row's variance is the softplus of a sum over its channels of a linear reading of mu^m over mean sigma^2",
         "so unreliable channels bring it back to 1, the variance of labels in standard units",
         "the prior is the mean label of the training rows, zero in standard units, so that the head has no bias",
         "lambda goes up to 2 standard deviations and eta up to 0.7, both uniform; profiles are equally likely",
@@ -144,7 +148,7 @@ class QualityAwareMoE(Backbone):
         super().__init__(interface, options)
         names = [m.value for m in interface.channels]
         self.encoders = Encoders(interface, options)
-        self.quality = nn.ModuleDict({name: Quality(options) for name in names})
+        self.quality = nn.ModuleList(Quality(options) for _ in names)
         self.evidence = nn.ModuleDict({name: nn.Linear(options.width, 1) for name in names})
         self.mixture = Mixture(len(names), options)
         self.norm = nn.LayerNorm(options.width)
@@ -170,7 +174,8 @@ class QualityAwareMoE(Backbone):
         mu_BMD = torch.stack(list(encoded.values()), dim=1)
         mixed_BD, gates_BE, routing_BE = self.mixture((weight_BM[..., None] * mu_BMD).sum(dim=1), r_BM)
         said_BM = torch.cat([self.evidence[m.value](mu_BD) for m, mu_BD in encoded.items()], dim=1)
-        variance_B = _variance((r_BM * said_BM).sum(dim=1))
+        precision_BM = torch.where(present_BM, _LEAST_VARIANCE / sigma2_BMD.mean(dim=2), 0.0)
+        variance_B = _variance((precision_BM * said_BM).sum(dim=1))
         embedding_BD = _reliability(variance_B)[:, None] * self.norm(mixed_BD)
         return Output(
             prediction=self.answer(self.head(embedding_BD), batch),
@@ -187,15 +192,20 @@ class QualityAwareMoE(Backbone):
             },
         )
 
+    def own_groups(self) -> list[ParameterGroup]:
+        """One group a channel, and one for all that say sigma^2, at their own rate."""
+        rate = self.options.quality_learning_rate
+        return [*super().own_groups(), ParameterGroup("quality", tuple(self.quality.parameters()), learning_rate=rate)]
+
     def _sigma2(self, frames: Mapping[Modality, Frames], batch: Batch) -> Tensor:
         """sigma^2 of every channel [B,M,D]; it moves no encoder."""
         found = [
-            self.quality[m.value](
+            quality(
                 Frames(frame.x.detach(), frame.observed),
                 self.read(m, batch)[0],
                 batch.valid.get(m, frame.observed),  # a batch may lack the channel
             )
-            for m, frame in frames.items()
+            for quality, (m, frame) in zip(self.quality, frames.items(), strict=True)
         ]
         return torch.stack(found, dim=1)
 

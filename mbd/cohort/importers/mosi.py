@@ -16,6 +16,8 @@ from mbd.cohort.modality import Modality
 from mbd.cohort.validation import validate
 from mbd.errors import CohortError, RowError
 
+WORDLEVEL_FOLDS = 5
+
 _Record = dict[str, str | None]
 
 _SUPERVISED = {"text_cnn100", "video_cnn100"}
@@ -83,14 +85,17 @@ def mosi(path: Path, *, public_subjects: int = 20, seed: int = 0) -> Cohort:
     return cohort
 
 
-def mosi_wordlevel(path: Path, *, seed: int = 0) -> Cohort:
+def mosi_wordlevel(path: Path, *, seed: int = 0, fold: int = 0) -> Cohort:
     """The 229 official valid clips with word-aligned voice (74) and face (47) sequences, and text vectors.
 
-    Its 10 videos are dealt by ``seed``: 3 public train, 1 public valid, 4 revocable train, 2 revocable test.
+    Its 10 videos are dealt by ``seed``: 3 public train, 1 public valid, 4 revocable train, 2 revocable test. The next
+    fold deals them two places further: the test videos of the five folds are disjoint and cover all ten.
 
     Raises:
-        CohortError: as for `mosi`.
+        CohortError: as for `mosi`, or there is no such fold.
     """
+    if not 0 <= fold < WORDLEVEL_FOLDS:
+        raise CohortError(f"There is no fold {fold}.", remedy=f"count {WORDLEVEL_FOLDS} folds from 0")
     records, arrays = _open(path)
     folder = path if path.is_dir() else path.parent
     words = read_npz(folder / "mosi_valid229_wordlevel.npz", ("id", "offsets", "facet47", "covarep74"))
@@ -99,13 +104,14 @@ def mosi_wordlevel(path: Path, *, seed: int = 0) -> Cohort:
     clips = [_official_id(clip) for clip in words["id"].tolist()]
     if not set(clips) <= position.keys() & by_clip.keys():
         raise CohortError("The word-level clips are not all in mosi.csv.", remedy="take both from one release")
-    rows = _deal([by_clip[clip] for clip in clips], seed)
+    rows = _deal([by_clip[clip] for clip in clips], seed, fold)
     of_clip = [position[clip] for clip in clips]
     text = np.concatenate([arrays["text_minilm384"][of_clip], arrays["text_vader4"][of_clip]], axis=1, dtype=np.float32)
     cuts = words["offsets"][1:-1]
     cohort = Cohort(
         name="mosi-wordlevel",
-        description=f"The 229 official valid clips of CMU-MOSI, word by word; 10 videos dealt by seed {seed}. "
+        description=f"The 229 official valid clips of CMU-MOSI, word by word; 10 videos dealt by seed {seed} "
+        f"(fold {fold}). "
         f"{_TRANSCRIPT} {_STANDARDISED}",
         synthetic=False,
         task=_TASK,
@@ -125,9 +131,10 @@ def mosi_wordlevel(path: Path, *, seed: int = 0) -> Cohort:
     return cohort
 
 
-def _deal(records: list[_Record], seed: int) -> tuple[Row, ...]:
+def _deal(records: list[_Record], seed: int, fold: int) -> tuple[Row, ...]:
     videos = sorted({str(record["video_id"]) for record in records})
-    dealt = [videos[i] for i in np.random.default_rng(seed).permutation(len(videos))]
+    order = np.roll(np.random.default_rng(seed).permutation(len(videos)), 2 * fold)
+    dealt = [videos[i] for i in order]
     places = [(Partition.PUBLIC, Split.TRAIN)] * 3 + [(Partition.PUBLIC, Split.VALID)]
     places += [(Partition.REVOCABLE, Split.TRAIN)] * (len(dealt) - 6) + [(Partition.REVOCABLE, Split.TEST)] * 2
     place = dict(zip(dealt, places, strict=True))

@@ -1,10 +1,11 @@
 import shutil
+from collections import Counter
 
 import numpy as np
 import pytest
 
 from mbd.cohort.cohort import EVERYONE, Partition, Split
-from mbd.cohort.importers.mosi import mosi, mosi_wordlevel
+from mbd.cohort.importers.mosi import WORDLEVEL_FOLDS, mosi, mosi_wordlevel
 from mbd.cohort.modality import Modality
 from mbd.errors import CohortError
 
@@ -91,6 +92,18 @@ def test_word_level_clips_have_the_labels_and_lengths_of_their_own_file(folder):
     assert np.allclose(cohort.targets[:, 0], words["sentiment"], atol=1e-6)
     assert [len(x) for x in cohort.features[Modality.VISION]] == np.diff(words["offsets"]).tolist()
     assert np.array_equal(cohort.feature(228, Modality.AUDIO), words["covarep74"][words["offsets"][228] :])
+
+
+@pytest.mark.real_data
+def test_every_word_level_video_is_tested_in_one_of_five_folds(folder):
+    folds = [mosi_wordlevel(folder, seed=3, fold=fold) for fold in range(WORDLEVEL_FOLDS)]
+    tested = [video for cohort in folds for video in cohort.where(split=Split.TEST).subjects]
+    assert len(tested) == len(set(tested)) == 10
+    for cohort in folds:
+        places = Counter({row.subject: (row.partition, row.split) for row in cohort.rows}.values())
+        assert sorted(places.values()) == [1, 2, 3, 4]
+    with pytest.raises(CohortError, match="no fold 5"):
+        mosi_wordlevel(folder, fold=5)
 
 
 @pytest.mark.real_data
