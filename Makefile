@@ -67,6 +67,7 @@ bench: $(STAMP)  ## every table and picture, from the real cohorts in ../shared/
 	@for cohort in mosi wordlevel ravdess; do OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.zoo $$cohort || exit 1; done
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.reliability
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.alignmamba
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.clips
 	@$(BIN)/python -m benchmarks.readme
 	@$(BIN)/python -m benchmarks.picture
 	@$(BIN)/python -m benchmarks.deletion_picture

@@ -184,6 +184,12 @@ def reliability_table() -> str:
     return f"{markdown(columns, rows)}\n{said}"
 
 
+def clips_table() -> str:
+    """Word error rates of the transcriber that comes with us."""
+    rows = [[name, str(found["clips"]), f"{found['wer']:.3f}"] for name, found in load_results("clips").items()]
+    return markdown(["emotion", "clips", "word error rate"], rows).rstrip("\n")
+
+
 def audit_table() -> str:
     """Distinguishing audits at full strength: the claim, and what was found below it."""
     found = load_results("audit")
@@ -278,6 +284,7 @@ DOCUMENTS: dict[str, dict[str, Callable[[], str]]] = {
         **{f"trainings {name}": partial(zoo_trainings, name) for name in ZOO_COHORTS},
         **{f"zoo withdrawals {name}": partial(zoo_withdrawals, name) for name in ZOO_COHORTS},
     },
+    "docs/clips.md": {"clips": clips_table},
     "docs/attacks.md": {"audit": audit_table, "planted": planted_table},
     "docs/ledger.md": {"ledger": ledger_table},
     "docs/missing.md": {

@@ -78,11 +78,13 @@ def pool(folds: Sequence[Result]) -> Result:
             errors=tuple(error for one in each for error in one.errors),
         )
 
+    shapley = {m: mean([fold.shapley.get(m) for fold in folds]) for m in first.shapley}
     return replace(
         first,
         milliseconds=statistics.median(fold.milliseconds for fold in folds),
         rows=tuple(n for fold in folds for n in fold.rows),
         conditions={name: condition(name) for name in first.conditions},
+        shapley={modality: phi for modality, phi in shapley.items() if phi is not None},
         mei=mean([fold.mei for fold in folds]),
         mli=mean([fold.mli for fold in folds]),
     )

@@ -8,6 +8,7 @@ MbdError                         a message for the person who meets it, and the 
 │   ├── UnsafePickleError        a pickle asked for something other than plain arrays
 │   └── ChannelSuppressedError   the channel was revoked: no import, training or prediction
 ├── StoreError                   a blob store that cannot be used, or a blob that is missing or damaged
+├── ClipError                    a clip that cannot be read, or a stage that cannot be made
 ├── TrainingError                a recipe, a checkpoint or a run that cannot go on
 ├── RanksError                   one of the processes that work together stopped, or is at other work
 ├── ExactnessError               integer arithmetic could stop being exact (2^53)
@@ -99,6 +100,10 @@ class ChannelSuppressedError(CohortError):
 
 class StoreError(MbdError):
     """A blob store that cannot be used, or a blob that is missing or damaged."""
+
+
+class ClipError(MbdError):
+    """A clip that cannot be read, a stage that cannot be made, or readings that may not be used."""
 
 
 class TrainingError(MbdError):

@@ -190,3 +190,35 @@ def fit_towers(tower_recipe):
         )
 
     return fit
+
+
+@pytest.fixture(scope="session")
+def make_media():
+    """Write a file with a second of each colour (red, green, blue) and a tone [Hz]; None leaves a track out."""
+
+    import av
+
+    def make(path, *, colours=((200, 30, 30),), tone=440.0):
+        with av.open(str(path), "w") as container:
+            seconds = len(colours or (None,))
+            video = audio = None
+            if colours is not None:
+                video = container.add_stream("mpeg4", rate=10)
+                video.width = video.height = 64
+                video.pix_fmt = "yuv420p"
+            if tone is not None:
+                audio = container.add_stream("aac" if colours is not None else "flac", rate=16_000, layout="mono")
+            for n in range(10 * seconds) if video else ():
+                picture = np.broadcast_to(np.array(colours[n // 10], np.uint8), (64, 64, 3)).copy()
+                container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            if audio:
+                sound = np.sin(2 * np.pi * tone * np.arange(16_000 * seconds) / 16_000) * 8000
+                frame = av.AudioFrame.from_ndarray(sound.astype(np.int16)[None], format="s16", layout="mono")
+                frame.sample_rate = 16_000
+                for piece in av.AudioResampler(format=audio.format, layout="mono", rate=16_000).resample(frame):
+                    container.mux(audio.encode(piece))
+            for stream in filter(None, (video, audio)):
+                container.mux(stream.encode(None))
+        return path
+
+    return make

@@ -69,6 +69,7 @@ class Leaderboard:
         self.complete = f"{Protocol.FIXED}/{pattern_name(modalities)}"
         self._runs = dict(sorted(found.items(), key=lambda entry: self._mean_error(entry[1])))
         self.conditions = tuple(ordered[0].conditions)
+        self.modalities = tuple(modalities)
 
     @property
     def backbones(self) -> tuple[str, ...]:
@@ -95,6 +96,10 @@ class Leaderboard:
     def of_protocol(self, protocol: Protocol) -> tuple[str, ...]:
         """The names of its conditions."""
         return tuple(name for name in self.conditions if name.startswith(f"{protocol}/"))
+
+    def shapley(self, backbone: str, modality: Modality) -> Spread | None:
+        """What the modality takes off the mean error of a row, where it is defined at every seed."""
+        return self._defined(backbone, lambda run: run.shapley.get(modality.value))
 
     def mei(self, backbone: str) -> Spread | None:
         """Where it is defined at every seed."""
@@ -185,16 +190,13 @@ def by_protocol(board: Leaderboard) -> Table:
 
 def balance_and_cost(board: Leaderboard) -> Table:
     """How evenly modalities contribute and learn, and what an answer costs."""
-    rows = [
-        [
-            name,
-            *(str(spread) if spread else "-" for spread in (board.mei(name), board.mli(name))),
-            f"{board.parameters(name):,}",
-            f"{board.milliseconds(name):.3f}",
-        ]
-        for name in board.backbones
-    ]
-    return ["backbone", "MEI", "MLI", "parameters", "CPU ms a row"], rows
+    rows = []
+    for name in board.backbones:
+        spreads = [*(board.shapley(name, modality) for modality in board.modalities), board.mei(name), board.mli(name)]
+        costs = [f"{board.parameters(name):,}", f"{board.milliseconds(name):.3f}"]
+        rows.append([name, *(str(spread) if spread else "-" for spread in spreads), *costs])
+    shares = [f"φ {modality.value}" for modality in board.modalities]
+    return ["backbone", *shares, "MEI", "MLI", "parameters", "CPU ms a row"], rows
 
 
 def by_condition(board: Leaderboard, protocol: Protocol) -> Table:

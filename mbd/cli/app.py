@@ -11,6 +11,7 @@ from mbd.cli import (
     attack,
     benchmark,
     certificate,
+    clips,
     data,
     database,
     deletion,
@@ -56,6 +57,7 @@ def _root(
 
 app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
+app.add_typer(clips.app, name="clips")
 app.command("train")(models.train)
 app.command("evaluate")(models.evaluate)
 app.command("predict")(models.predict)

@@ -37,6 +37,8 @@ _EXTRAS = {
     "pyarrow": "science",
     "safetensors": "science",
     "matplotlib": "benchmark",
+    "av": "clips",
+    "jiwer": "clips",
     "sqlalchemy": "ledger",
     "alembic": "ledger",
     "psycopg": "postgres",

@@ -25,6 +25,7 @@ def test_every_person_of_every_fold_is_there_once_and_metrics_count_by_rows():
     assert found.metrics == pytest.approx({"mae": (3 * 0.5 + 9 * 0.9) / 12, "corr": (3 * 0.1 + 9 * 0.3) / 12})
     assert (pooled.backbone, pooled.seed, pooled.milliseconds) == ("mbd", 3, 6.0)
     assert pooled.mli == pytest.approx(0.4)
+    assert pooled.shapley == pytest.approx({"text": 0.1})
 
 
 def test_what_one_fold_does_not_have_is_not_made_up():
