@@ -1,4 +1,7 @@
-"""Sound and frames of a media file, decoded by FFmpeg's libraries (PyAV). It knows nothing of what they show."""
+"""Sound and frames of a media file, decoded by FFmpeg's libraries (PyAV). It knows nothing of what they show.
+
+A file is one file: playlists, which would make FFmpeg open others, are not read.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +22,15 @@ Image = NDArray[np.uint8]
 
 RATE = 16_000
 """Samples a second."""
+
+LONGEST = 512
+"""Pixels of a frame's longer side at most: what is larger is made smaller, so that many fit into memory."""
+
+_FORMATS = (
+    "aac,aiff,amr,asf,avi,caf,flac,flv,gif,matroska,mov,mp3,mp4,mpeg,mpegts,ogg,wav,webm,"
+    "bmp_pipe,jpeg_pipe,png_pipe,tiff_pipe,webp_pipe"
+)
+_MOST_PIXELS = 2**26
 
 _ROUNDING = 1e-6
 """Seconds: times are fractions, and multiples of them hardly ever equal."""
@@ -52,14 +64,22 @@ def frames(path: Path, *, every: float) -> Iterator[tuple[float, Image]]:
         for frame in container.decode(video=0) if container.streams.video else ():
             second = frame.time or 0.0
             if second >= due * every - _ROUNDING:
-                yield second, np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+                yield second, _image(frame)
                 due = int((second + _ROUNDING) / every) + 1
+
+
+def _image(frame: av.VideoFrame) -> Image:
+    smaller = min(1.0, LONGEST / max(frame.width, frame.height))
+    width, height = (max(1, round(side * smaller)) for side in (frame.width, frame.height))
+    return np.asarray(frame.reformat(width, height, format="rgb24").to_ndarray(), np.uint8)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[InputContainer]:
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), options={"protocol_whitelist": "file", "format_whitelist": _FORMATS}) as container:
+            for stream in container.streams.video:
+                stream.codec_context.options = {"max_pixels": str(_MOST_PIXELS)}
             yield container
     except (av.FFmpegError, OSError) as error:
         raise ClipError(

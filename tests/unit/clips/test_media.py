@@ -1,7 +1,9 @@
 """Decoding: what a file holds comes out, at one rate and in right times, and what it does not hold is not made up."""
 
+import av
 import numpy as np
 import pytest
+from matplotlib.image import imsave
 
 from mbd.clips.media import RATE, frames, sound
 from mbd.errors import ClipError
@@ -57,3 +59,35 @@ def test_a_video_that_was_cut_off_is_an_error_or_shorter_but_never_garbage(make_
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ClipError, match="cannot be decoded"):
         sound(tmp_path / "cut.mp4")
+
+
+def test_a_playlist_is_not_followed(make_media, tmp_path):
+    secret = make_media(tmp_path / "secret.mp4")
+    for name, text in (
+        ("list.m3u8", f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{secret}\n#EXT-X-ENDLIST\n"),
+        ("list.ffconcat", f"ffconcat version 1.0\nfile '{secret.name}'\n"),
+    ):
+        (tmp_path / name).write_text(text)
+        with av.open(str(tmp_path / name), options={"allowed_extensions": "ALL", "extension_picky": "0"}) as container:
+            assert container.streams.video  # FFmpeg itself would
+        with pytest.raises(ClipError, match="cannot be decoded"):
+            sound(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "shape"), [(30, 40, (30, 40)), (700, 1400, (256, 512)), (2, 9000, (1, 512))]
+)
+def test_a_picture_is_a_frame_and_a_large_one_is_made_smaller(tmp_path, height, width, shape):
+    path = tmp_path / "picture.png"
+    imsave(path, np.full((height, width, 3), BLUE, np.uint8))
+    ((second, image),) = frames(path, every=1.0)
+    assert second == 0.0
+    assert image.shape == (*shape, 3)
+    assert image.mean(axis=(0, 1)) == pytest.approx(BLUE, abs=2)
+
+
+def test_a_picture_that_would_fill_the_memory_is_refused(tmp_path):
+    path = tmp_path / "bomb.png"
+    imsave(path, np.zeros((9000, 9000), np.uint8), cmap="gray")
+    with pytest.raises(ClipError, match=r"bomb\.png cannot be decoded"):
+        list(frames(path, every=1.0))
