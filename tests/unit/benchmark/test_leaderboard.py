@@ -62,6 +62,8 @@ def test_a_number_that_is_not_defined_at_every_seed_is_not_shown(board):
     columns, rows = balance_and_cost(board)
     assert [row[columns.index("MEI")] for row in rows] == ["-", "0.500 ± 0.000"]
     assert [row[columns.index("CPU ms a row")] for row in rows] == ["1.500", "1.500"]
+    assert [row[columns.index("φ text")] for row in rows] == ["0.100 ± 0.000"] * 2
+    assert [row[columns.index("φ audio")] for row in rows] == ["-", "-"]  # no result has it
 
 
 def test_each_network_is_held_against_the_control_and_that_against_nobody(board):
