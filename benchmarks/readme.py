@@ -172,7 +172,7 @@ def alignment_table() -> str:
 def reliability_table() -> str:
     """How QA-MoE's reliabilities follow what was done to real clips: Spearman's correlations."""
     columns = ["cohort", "reliability of", "when", "of the mean", "row by row"]
-    rows, variances = [], []
+    rows, variances, worst = [], [], []
     for cohort, found in load_results("reliability").items():
         for what, value in found.items():
             if " under " in what:
@@ -180,7 +180,11 @@ def reliability_table() -> str:
                 rows.append([cohort, of, f"more {when}", *(f"{value[part]:.2f}" for part in ("mean", "each"))])
         stated = found["stated over real"]
         variances.append(f"{cohort} {stated['clean']:.2f} and {stated['noisy']:.2f}")
-    said = f"Stated over real squared error, clean and with noise of 2 standard deviations: {'; '.join(variances)}."
+        worst.append(f"{cohort} {found['worst']:.2f}")
+    said = (
+        f"Of the row's mean under noise, the worst seed: {'; '.join(worst)}. Stated over real squared error, clean and "
+    )
+    said += f"with noise of 2 standard deviations: {'; '.join(variances)}."
     return f"{markdown(columns, rows)}\n{said}"
 
 
