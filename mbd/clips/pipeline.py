@@ -146,7 +146,14 @@ def _kept(clip: Clip, stages: Stages, out: Path, withheld: Suppressed, *, fresh:
     stored = None if fresh else _stored(_path(out, clip))
     if stored is not None and stored.identity == identity:
         return stored
-    reading = _read(clip, stages, hidden, identity)
+    try:
+        reading = _read(clip, stages, hidden, identity)
+    except ClipError:
+        raise
+    except Exception as error:  # a plug-in's, whatever it is: the other clips can be read all the same
+        raise ClipError(
+            f"a stage could not take it ({type(error).__name__}: {error}).", remedy="mend the stage, or leave it out"
+        ) from error
     write_durably(_path(out, clip), (json.dumps(reading.to_json()) + "\n").encode())
     return reading
 

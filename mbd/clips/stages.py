@@ -17,6 +17,7 @@ does not name is left out. It knows no model.
 """
 
 import importlib
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -121,7 +122,7 @@ def load_stages(path: Path) -> Stages:
         raise ClipError(f"{path} cannot be read: {error}.", remedy="give a TOML file, see docs/clips.md") from error
     every = given.pop("every", 2.0)
     unknown = sorted(set(given) - {"transcriber", "aspects", "scenes", "features"})
-    if unknown or not isinstance(every, int | float) or isinstance(every, bool) or not every > 0:
+    if unknown or isinstance(every, bool) or not isinstance(every, int | float) or not 0 < every < math.inf:
         said = f"no stage is called '{unknown[0]}'" if unknown else "`every` is a number of seconds above 0"
         raise ClipError(f"{path.name}: {said}.", remedy="see docs/clips.md for the entries")
     made = {name: _make(path, name, entry) for name, entry in given.items()}
@@ -138,8 +139,10 @@ def _make(path: Path, name: str, entry: Any) -> Any:
     try:
         maker = getattr(importlib.import_module(module), kind)
         return maker(**{key: value for key, value in entry.items() if key != "use"})
-    except (ImportError, AttributeError, TypeError) as error:
+    except ClipError:
+        raise
+    except Exception as error:  # a plug-in's, whatever it is
         raise ClipError(
-            f"{path.name}: [{name}] cannot be made of {use}: {error}.",
+            f"{path.name}: [{name}] cannot be made of {use} ({type(error).__name__}: {error}).",
             remedy="check the name and its arguments; what our own stages need is in the extra `clips`",
         ) from error

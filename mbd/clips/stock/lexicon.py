@@ -23,6 +23,8 @@ class Lexicon:
     """
 
     def __init__(self, terms: Mapping[str, Sequence[str]]) -> None:
+        if any(isinstance(found, str) for found in terms.values()):
+            raise ClipError("The terms of an aspect are no list.", remedy='give terms.NAME = ["word", ...]')
         words = {aspect: [term.lower().strip() for term in found] for aspect, found in terms.items()}
         if not words or not all(found and all(found) for found in words.values()):
             raise ClipError("An aspect has no terms.", remedy='give terms.NAME = ["word", ...] for each aspect')

@@ -185,6 +185,21 @@ def test_clips_that_cannot_be_read_are_named_and_the_others_kept(clips, stages, 
         load_readings(listed, tmp_path / "out", withheld=nothing)
 
 
+def test_a_stage_that_fails_on_one_clip_is_named_and_the_others_are_read(clips, stages, counting, tmp_path):
+    hear = counting.transcribe
+
+    def fail_once(sound_N):
+        if counting.asked["sound"]:
+            return hear(sound_N)
+        counting.asked["sound"] += 1
+        raise ValueError("too shrill")
+
+    counting.transcribe = fail_once
+    with pytest.raises(ClipError, match=r"1 of 2 clips .* a: a stage could not take it \(ValueError: too shrill\)"):
+        read_clips(clips[:2], stages, tmp_path, withheld=nothing)
+    assert load_readings(clips[1:2], tmp_path, withheld=nothing)[0].transcript == "bad jobs"
+
+
 def test_stages_that_are_left_out_read_nothing(clips, tmp_path):
     (reading,) = read_clips(clips[:1], Stages("none"), tmp_path, withheld=nothing)
     assert (reading.transcript, reading.opinions, reading.scenes, dict(reading.features)) == (None, (), (), {})
@@ -326,6 +341,8 @@ def test_a_file_plugs_stages_in_by_name(make_media, tmp_path):
     [
         ("every = 0\n", "seconds above 0"),
         ("every = true\n", "seconds above 0"),
+        ("every = inf\n", "seconds above 0"),
+        ("every = nan\n", "seconds above 0"),
         ("[hearing]\n", "no stage is called 'hearing'"),
         ("[aspects]\n", "does not say what it is"),
         ("aspects = 3\n", "does not say what it is"),
@@ -333,6 +350,8 @@ def test_a_file_plugs_stages_in_by_name(make_media, tmp_path):
         ('[aspects]\nuse = "mbd.clips.stock.lexikon:Lexicon"\n', "cannot be made"),
         ('[aspects]\nuse = "mbd.clips.stock.lexicon:Lexikon"\n', "cannot be made"),
         ('[aspects]\nuse = "mbd.clips.stock.lexicon:Lexicon"\nwords = 1\n', "cannot be made .*words"),
+        ('[aspects]\nuse = "mbd.clips.stock.lexicon:Lexicon"\nterms = 1\n', "cannot be made .*int"),
+        ('[aspects]\nuse = "mbd.clips.stock.lexicon:Lexicon"\nterms.a = "jobs"\n', "no list"),
         ("= 1", "cannot be read"),
     ],
 )
