@@ -47,6 +47,7 @@ def requests(tmp_path):
     (tmp_path / "requests.csv").write_text("subject,modality\nsynthetic-038,audio\nsynthetic-039,\n")
 
 
+@pytest.mark.timeout(900)  # every command of the README, one after the other
 @pytest.mark.usefixtures("own_data", "requests")
 def test_every_command_of_the_readme_does_what_it_says(mbd, service, tmp_path):
     assert len(COMMANDS) > 15

@@ -465,18 +465,20 @@ def flood(connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)
 
 
-def chatter(connection: socket.socket) -> None:
-    connection.sendall(b"SSH-2.0-OpenSSH_9.9\r\n")
-    connection.recv(LARGEST_ANSWER)
-
-
 def silence(connection: socket.socket) -> None:
     while connection.recv(LARGEST_ANSWER):
         pass
 
 
 def hang_up(connection: socket.socket) -> None:
-    connection.recv(LARGEST_ANSWER)
+    """Not before all is read: else the system resets the connection, which is another problem."""
+    connection.shutdown(socket.SHUT_WR)
+    silence(connection)
+
+
+def chatter(connection: socket.socket) -> None:
+    connection.sendall(b"SSH-2.0-OpenSSH_9.9\r\n")
+    hang_up(connection)
 
 
 @pytest.mark.parametrize(
