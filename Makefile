@@ -8,6 +8,11 @@ NODE_PACKAGES := tests/conformance/node/package.json tests/conformance/node/pack
 # Two busy threads on two busy cores stall in OpenMP spinning.
 export OMP_WAIT_POLICY := passive
 
+# Bytecode is kept, in .venv, also where the environment says to keep none: each of the programs that the tests start
+# would else compile torch again.
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/bytecode
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test check serve format bench lock clean
 .DEFAULT_GOAL := help
 
