@@ -16,7 +16,7 @@ _NOT_WORDS = re.compile(r"<[^>]*>|\[[^\]]*\]|\(\d+\)")
 
 
 class Sphinx:
-    """Holds one decoder, which starts anew with each utterance."""
+    """Holds one decoder, which carries some of its state from one utterance to the next."""
 
     def __init__(self) -> None:
         self._decoder = Decoder(samprate=float(RATE), loglevel="FATAL")
