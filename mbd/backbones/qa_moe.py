@@ -125,7 +125,7 @@ class QualityAwareMoE(Backbone):
     deviations = (
         "written from second-hand notes of the paper's equations: where these are silent, all is our choice",
         "sigma^2 is taught by how far the degradation moved a channel's encoding, and moves no encoder",
-        "what says sigma^2 has a rate of its own, five times the recipe's: it learns mostly from draws, hardly from labels",
+        "what says sigma^2 has a rate of its own, five times the recipe's: it learns mostly from draws",
         "sigma^2 reads frames without dropout, how large the features are, and which share of the frames arrived",
         "channels are fused before the experts: mu is the mean of mu^m with weights r^m / sum r",
         "a row's variance is the softplus of a sum over its channels of a linear reading of mu^m over mean sigma^2",
