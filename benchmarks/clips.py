@@ -33,7 +33,9 @@ def main() -> None:
         row, heard = rows[name], sound(path)
         clip = Clip(name, str(row["actor"]), "film", DAY, path, {}, row["text"], None, None)
         said = "" if heard is None else sphinx.transcribe(heard)
-        found.setdefault(str(row["emotion"]), []).append((clip, Reading(name, "", (), said, (), (), {})))
+        found.setdefault(str(row["emotion"]), []).append(
+            (clip, Reading(name, clip.subject, (clip.subject,), name, "", (), said, None, (), {}))
+        )
     groups = {**found, "all": [pair for pairs in found.values() for pair in pairs]}
     result = {
         name: {"clips": len(pairs), "wer": score(*zip(*pairs, strict=True))["wer"]} for name, pairs in groups.items()

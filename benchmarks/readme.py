@@ -132,12 +132,8 @@ def leaderboard(name: str, table: str) -> str:
 def zoo_trainings(name: str) -> str:
     """How much was trained, and how it ended."""
     found = load_results(f"zoo-{name}")
-    trainings, ended = found["trainings"], found["ended_by_patience"]
-    return (
-        f"{found['people']} test people in {found['folds']} fold{'s'[: found['folds'] > 1]}, {found['seeds']} seeds, "
-        f"{trainings} trainings. {ended} of them ended by patience, {trainings - ended} at the most epochs of the "
-        "recipe."
-    )
+    folds = f"{found['folds']} fold{'s'[: found['folds'] > 1]}"
+    return f"{found['people']} test people in {folds}, {found['seeds']} seeds. {found['endings']}"
 
 
 def zoo_withdrawals(name: str) -> str:
@@ -172,7 +168,7 @@ def alignment_table() -> str:
 def reliability_table() -> str:
     """How QA-MoE's reliabilities follow what was done to real clips: Spearman's correlations."""
     columns = ["cohort", "reliability of", "when", "of the mean", "row by row"]
-    rows, variances, worst = [], [], []
+    rows, variances, fell = [], [], []
     for cohort, found in load_results("reliability").items():
         for what, value in found.items():
             if " under " in what:
@@ -180,11 +176,11 @@ def reliability_table() -> str:
                 rows.append([cohort, of, f"more {when}", *(f"{value[part]:.2f}" for part in ("mean", "each"))])
         stated = found["stated over real"]
         variances.append(f"{cohort} {stated['clean']:.2f} and {stated['noisy']:.2f}")
-        worst.append(f"{cohort} {found['worst']:.2f}")
+        fell.append(f"{cohort} {found['fell']} of {found['seeds']}")
     said = (
-        f"Of the row's mean under noise, the worst seed: {'; '.join(worst)}. Stated over real squared error, clean and "
+        f"Seeds at which the row's mean falls with noise (at most -0.8): {'; '.join(fell)}. Stated over real squared "
+        f"error, clean and with noise of 2 standard deviations: {'; '.join(variances)}."
     )
-    said += f"with noise of 2 standard deviations: {'; '.join(variances)}."
     return f"{markdown(columns, rows)}\n{said}"
 
 
@@ -257,8 +253,8 @@ def _mean_sd(runs: list[dict[str, Any]], pattern: str, method: str, metric: str)
 
 
 def _shown(step: dict[str, Any]) -> tuple[str, str]:
-    """Whether statistics are those of a refit, and whether the certificate verified."""
-    equal = "bit for bit" if step["statistics_equal"] else "NO"
+    """Whether statistics are a refit's and weights within their bound, and whether the certificate verified."""
+    equal = "bit for bit" if step["statistics_equal"] and step["weights_within_bound"] else "NO"
     return equal, "valid" if step["certificate"].startswith("valid as of") else "INVALID"
 
 

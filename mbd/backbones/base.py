@@ -175,6 +175,11 @@ class Backbone(nn.Module, ABC):
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         """Told before each epoch which one it is, of at most how many: networks that train in stages change here."""
 
+    def stage(self, epoch: int, epochs: int) -> int:
+        """In which stage of training an epoch is: weights of one stage are not kept once there are some of a later."""
+        del epoch, epochs
+        return 0
+
     def read(self, modality: Modality, batch: Batch) -> tuple[Tensor, Tensor]:
         """One channel's standardised features [B,T,F], zero where nothing was observed, and where something was [B,T].
 

@@ -106,8 +106,12 @@ class EnhanceThenBalance(Backbone):
         self.head = nn.Linear(width, outputs)
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
-        """Balance and trust come in after the first stage's share of epochs."""
-        self.balancing = epoch >= self.options.first_stage * epochs
+        """Balance and trust come in with the second stage."""
+        self.balancing = self.stage(epoch, epochs) == 1
+
+    def stage(self, epoch: int, epochs: int) -> int:
+        """1 after the first stage's share of epochs."""
+        return int(epoch >= self.options.first_stage * epochs)
 
     def forward(self, batch: Batch) -> Output:
         """Encode and disentangle what is present, generate what is missing, fuse by trust, predict.

@@ -125,7 +125,7 @@ class QualityAwareMoE(Backbone):
     deviations = (
         "written from second-hand notes of the paper's equations: where these are silent, all is our choice",
         "sigma^2 is taught by how far the degradation moved a channel's encoding, and moves no encoder",
-        "what says sigma^2 has a rate of its own, five times the recipe's: it learns mostly from draws",
+        "what says sigma^2 has a rate of its own, five times the recipe's: it learns from draws, and from no label",
         "sigma^2 reads frames without dropout, how large the features are, and which share of the frames arrived",
         "channels are fused before the experts: mu is the mean of mu^m with weights r^m / sum r",
         "a row's variance is the softplus of a sum over its channels of a linear reading of mu^m over mean sigma^2",
@@ -167,14 +167,15 @@ class QualityAwareMoE(Backbone):
             moved = {"moved": (plain_BMD - self._without_dropout(batch)[1]).square()}
         present_BM = torch.stack([frame.observed.any(dim=1) for frame in frames.values()], dim=1)
         sigma2_BMD = self._sigma2(plain, read)
-        r_BM = torch.where(present_BM, _reliability(sigma2_BMD.mean(dim=2)), 0.0)
+        known_BM = sigma2_BMD.detach().mean(dim=2)  # what is done with sigma^2 does not teach it
+        r_BM = torch.where(present_BM, _reliability(known_BM), 0.0)
         weight_BM = r_BM / r_BM.sum(dim=1, keepdim=True).clamp(min=_LEAST_VARIANCE)
 
         encoded = self._pooled(frames)
         mu_BMD = torch.stack(list(encoded.values()), dim=1)
         mixed_BD, gates_BE, routing_BE = self.mixture((weight_BM[..., None] * mu_BMD).sum(dim=1), r_BM)
         said_BM = torch.cat([self.evidence[m.value](mu_BD) for m, mu_BD in encoded.items()], dim=1)
-        precision_BM = torch.where(present_BM, _LEAST_VARIANCE / sigma2_BMD.mean(dim=2), 0.0)
+        precision_BM = torch.where(present_BM, _LEAST_VARIANCE / known_BM, 0.0)
         variance_B = _variance((precision_BM * said_BM).sum(dim=1))
         embedding_BD = _reliability(variance_B)[:, None] * self.norm(mixed_BD)
         return Output(

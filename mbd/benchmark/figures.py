@@ -29,6 +29,7 @@ _COLOURS = (
     "#444b8c",
 )
 _LINES = ("-", "--", "-.", ":")
+_MARKERS = ("o", "s", "^", "v", "D", "P", "X")
 
 
 def draw(board: Leaderboard, out: Path) -> list[Path]:
@@ -63,14 +64,12 @@ def _rates(board: Leaderboard) -> Figure:
 
 def _balance(board: Leaderboard) -> Figure:
     """MEI against MLI: evenly used is up, evenly learnt is left."""
-    figure, axes = _figure(6, 4.5)
+    figure, axes = _figure(7.5, 4.5)
     for backbone in board.backbones:
         mei, mli = board.mei(backbone), board.mli(backbone)
         if mei and mli:
-            axes.errorbar(
-                mli.mean, mei.mean, xerr=mli.sd, yerr=mei.sd, fmt="o", color=_style(backbone)[0], elinewidth=0.7
-            )
-            _name(axes, backbone, mli.mean, mei.mean)
+            _point(axes, backbone, mli.mean, mei.mean, xerr=mli.sd, yerr=mei.sd)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     axes.set_xlabel("MLI: how unevenly modalities learn (ours)")
     axes.set_ylabel("MEI: how evenly they contribute (ours)")
     return figure
@@ -78,12 +77,14 @@ def _balance(board: Leaderboard) -> Figure:
 
 def _cost(board: Leaderboard) -> Figure:
     """The headline, averaged over all conditions, against the milliseconds of an answer."""
-    figure, axes = _figure(6, 4.5)
+    figure, axes = _figure(7.5, 4.5)
     for backbone in board.backbones:
         spread, cost = board.spread(backbone, board.conditions, board.headline), board.milliseconds(backbone)
-        axes.errorbar(cost, spread.mean, yerr=spread.sd, fmt="o", color=_style(backbone)[0], elinewidth=0.7)
-        _name(axes, backbone, cost, spread.mean)
+        _point(axes, backbone, cost, spread.mean, xerr=None, yerr=spread.sd)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(_plain)
+    axes.xaxis.set_minor_formatter(_plain)
     axes.set_xlabel("CPU milliseconds a row (batch of 32, one thread)")
     axes.set_ylabel(f"{METRICS[board.headline]}, mean over all conditions")
     return figure
@@ -102,8 +103,15 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _name(axes: Axes, backbone: str, x: float, y: float) -> None:
-    axes.annotate(backbone, (x, y), textcoords="offset points", xytext=(6, 4), fontsize=8)
+def _point(axes: Axes, backbone: str, x: float, y: float, *, xerr: float | None, yerr: float | None) -> None:
+    """One network with its standard deviations over seeds."""
+    colour, marker = _style(backbone)[0], _MARKERS[list(ZOO).index(backbone) % len(_MARKERS)]
+    axes.errorbar(x, y, xerr=xerr, yerr=yerr, fmt=marker, color=colour, elinewidth=0.7, label=backbone)
+
+
+def _plain(value: float, _position: float) -> str:
+    """A tick of a logarithmic axis: 1, 2 and 5 of each power of ten, without an exponent."""
+    return f"{value:g}" if f"{value:e}"[0] in "125" else ""
 
 
 def _save(figure: Figure, path: Path) -> Path:

@@ -1,15 +1,17 @@
 """What a benchmark compares, and the identity by which an interrupted one goes on. It runs nothing."""
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from mbd.backbones.zoo import ZOO
 from mbd.cohort.cohort import Cohort, Partition, Split
 from mbd.cohort.protocols import Condition, Protocol, all_conditions
 from mbd.errors import BenchmarkError
-from mbd.hashing import json_digest
+from mbd.hashing import file_digest, json_digest
 from mbd.training.data import data_digest, public_rows, training_rows
 from mbd.training.loop import versions
 from mbd.training.recipe import Recipe
@@ -59,6 +61,10 @@ class Plan:
     def units(self) -> tuple[Unit, ...]:
         """Everything there is to train, seed by seed, so that an interrupted benchmark has whole seeds."""
         return tuple(Unit(name, seed) for seed, name in product(range(self.seeds), self.backbones))
+
+    def source_of(self, backbone: str) -> str:
+        """SHA-256 of the file that a network is written in: after it was changed, old results are not its own."""
+        return file_digest(Path(inspect.getfile(ZOO[backbone])))
 
     def conditions(self, cohort: Cohort) -> tuple[Condition, ...]:
         """What is done to the test rows of a cohort, one after the other."""

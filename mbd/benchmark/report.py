@@ -14,6 +14,7 @@ from mbd.benchmark.leaderboard import (
     with_all_channels,
 )
 from mbd.benchmark.plan import Plan
+from mbd.benchmark.result import Endings, Result
 from mbd.cohort.cohort import Cohort
 from mbd.cohort.protocols import Protocol
 from mbd.durable import write_durably
@@ -22,14 +23,18 @@ _LEGEND = """\
 Mean ± standard deviation over seeds. Networks are ordered by their mean error over all conditions. *Error against
 control* is the difference of mean errors a row over all conditions, less being better, with a 95 % interval over test
 people and seeds. φ is the Shapley value of a modality: what it takes off the mean error of a row. MEI and MLI are by
-our own definitions (`mbd/metrics/balance.py`)."""
+our own definitions (`mbd/metrics/balance.py`). No interval is
+corrected for how many networks are compared."""
 
 
-def write_report(plan: Plan, cohort: Cohort, board: Leaderboard, out: Path) -> Sequence[Path]:
+def write_report(
+    plan: Plan, cohort: Cohort, results: Sequence[Result], board: Leaderboard, out: Path
+) -> Sequence[Path]:
     """Write ``leaderboard.md`` and the pictures; their paths."""
     text = [
         f"# {cohort.name}: {len(board.backbones)} networks, {plan.seeds} seed{'s'[: plan.seeds > 1]}",
         _LEGEND,
+        str(Endings.of(results, plan.recipe.patience)),
         *(["## All channels", markdown(*with_all_channels(board))] if board.complete in board.conditions else []),
         f"## By protocol: {METRICS[board.headline]}, mean over its conditions",
         markdown(*by_protocol(board)),

@@ -1,6 +1,8 @@
 """What is kept of one network's training and testing: numbers, and nobody's name. It measures nothing."""
 
-from collections.abc import Mapping
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -28,6 +30,7 @@ class Result:
     """One network, trained and tested.
 
     Attributes:
+        source: SHA-256 of the file that the network is written in.
         parameters: how many numbers were learnt.
         milliseconds: CPU time of an answer, a row in a batch of 32 by one thread.
         epochs: that were run; ``chosen_epoch`` is the one whose weights were kept, by validation loss.
@@ -40,6 +43,7 @@ class Result:
 
     backbone: str
     seed: int
+    source: str
     parameters: int
     milliseconds: float
     epochs: int
@@ -61,3 +65,36 @@ class Result:
             name: Measured(**{**each, "errors": tuple(each["errors"])}) for name, each in value["conditions"].items()
         }
         return cls(**{**value, "conditions": conditions, "rows": tuple(value["rows"])})
+
+
+@dataclass(frozen=True)
+class Endings:
+    """How trainings ended, and which weights they kept.
+
+    Attributes:
+        trainings: how many.
+        unfinished: of each network, how many reached the recipe's most epochs before its patience was over.
+        kept: the median of the epochs whose weights were kept, counted from 1.
+        first: how many kept those of the first epoch.
+    """
+
+    trainings: int
+    unfinished: Mapping[str, int]
+    kept: float
+    first: int
+
+    @classmethod
+    def of(cls, results: Sequence[Result], patience: int) -> Self:
+        """Of these."""
+        late = Counter(result.backbone for result in results if result.epochs - 1 - result.chosen_epoch < patience)
+        kept = [result.chosen_epoch + 1 for result in results]
+        return cls(len(kept), dict(sorted(late.items())), float(statistics.median(kept)), kept.count(1))
+
+    def __str__(self) -> str:
+        late = sum(self.unfinished.values())
+        names = ", ".join(f"{name} {count}" for name, count in self.unfinished.items())
+        return (
+            f"{self.trainings - late} of {self.trainings} trainings ended by patience, {late} at the most epochs"
+            f"{f' ({names})' if names else ''}. The epoch that was kept is number {self.kept:g} in the median, and the "
+            f"first one in {self.first}."
+        )

@@ -35,6 +35,8 @@ def run(
 ) -> list[Result]:
     """Every unit's result, in the plan's order; those that an earlier run left in ``out`` are not done again.
 
+    Those of a network whose file was changed since are.
+
     Crash point: a result is written whole or not at all; a unit that was not is done again from its start.
 
     Args:
@@ -53,10 +55,14 @@ def run(
     cohort = folder.read(stored)
     require_rows(cohort)
     _claim(out, plan, cohort, fresh=fresh)
-    waiting = [unit for unit in plan.units if not _path(out, unit).exists()]
+    waiting = [unit for unit in plan.units if not _done(plan, out, unit)]
     if waiting:
         _run_all(plan, waiting, stored, out, jobs=jobs, on_progress=on_progress)
     return [load(out, unit) for unit in plan.units]
+
+
+def _done(plan: Plan, out: Path, unit: Unit) -> bool:
+    return _path(out, unit).exists() and load(out, unit).source == plan.source_of(unit.backbone)
 
 
 def load(out: Path, unit: Unit) -> Result:

@@ -70,6 +70,7 @@ def run_unit(plan: Plan, unit: Unit, cohort: Cohort, *, on_progress: Callable[[f
     return Result(
         backbone=unit.backbone,
         seed=unit.seed,
+        source=plan.source_of(unit.backbone),
         parameters=parameters(backbone),
         milliseconds=milliseconds_a_row(backbone, timed),
         epochs=len(trained.transcript.curve),

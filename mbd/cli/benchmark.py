@@ -27,7 +27,7 @@ def benchmark(
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(metavar="N", min=1, help="How many times each network is trained.")] = 5,
-    recipe: RecipeOption = "synthetic",
+    recipe: RecipeOption = "mosi",
     jobs: Annotated[
         int, typer.Option(metavar="N", min=1, help="Processes side by side.", show_default="one a core")
     ] = os.cpu_count() or 1,

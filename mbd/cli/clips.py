@@ -8,17 +8,20 @@ import typer
 
 from mbd.cli.options import Home, Json
 from mbd.cli.output import Output, command, settings_for
+from mbd.errors import ClipError
 
 if TYPE_CHECKING:
     from mbd.clips.manifest import Clip
-    from mbd.clips.pipeline import Reading
+    from mbd.clips.pipeline import Ask, Reading
 
 app = typer.Typer(help="Read short videos: words, opinions, scenes.", no_args_is_help=True)
 
 List = Annotated[
     Path, typer.Argument(metavar="LIST", exists=True, dir_okay=False, help="The list of clips: a CSV file.")
 ]
-Folder = Annotated[Path, typer.Argument(metavar="FOLDER", file_okay=False, help="Where readings are kept.")]
+Folder = Annotated[
+    Path, typer.Argument(metavar="FOLDER", file_okay=False, help="Where the readings of this list are kept.")
+]
 
 
 @app.command()
@@ -34,27 +37,27 @@ def read(
 ) -> None:
     """Run the stages over clips; what is read already is kept.
 
-    What a person withdrew is not decoded, and a reading that held it is made anew without it.
+    What a person withdrew is not looked at, and a reading that held it is made anew without it.
     """
     with command(as_json) as out:
         from mbd.clips.manifest import read_manifest
         from mbd.clips.pipeline import read_clips
         from mbd.clips.stages import load_stages
-        from mbd.workflow.system import suppressed_in
 
+        withheld = _ask(out, home)
         with out.stages() as shown:
             found = read_clips(
                 read_manifest(listed),
                 load_stages(stages),
                 folder,
-                withheld=suppressed_in(settings_for(home)),
+                withheld=withheld,
                 fresh=fresh,
                 on_progress=lambda done, about: shown.update("clips", done, about),
             )
         out.result = {
             "clips": len(found),
             "transcripts": sum(reading.transcript is not None for reading in found),
-            "opinions": sum(len(reading.opinions) for reading in found),
+            "opinions": sum(len(reading.opinions or ()) for reading in found),
             "frames": sum(len(reading.scenes) for reading in found),
             "withheld": sum(bool(reading.withheld) for reading in found),
         }
@@ -81,7 +84,7 @@ def summary(
     with command(as_json) as out:
         from mbd.clips.summary import aspects_of, draw, rows_of, summarise, to_json
 
-        cells = summarise(*_loaded(listed, folder, home), least_people=least_people)
+        cells = summarise(*_loaded(out, listed, folder, home), least_people=least_people)
         columns = ["outlet", "month", "clips", "people", "scene", *aspects_of(cells)]
         rows = list(rows_of(cells))
         out.result = {"cells": [to_json(cell) for cell in cells]}
@@ -91,6 +94,8 @@ def summary(
         if picture is not None and aspects_of(cells):
             draw(cells, picture)
             out.unbroken("Written", picture)
+        elif picture is not None:
+            out.say(f"No picture: {least_people} people speak of no aspect in one month of an outlet.")
 
 
 @app.command()
@@ -102,7 +107,7 @@ def score(listed: List, folder: Folder, home: Home = None, as_json: Json = False
     with command(as_json) as out:
         from mbd.clips.scores import score as judge
 
-        out.result = dict(judge(*_loaded(listed, folder, home)))
+        out.result = dict(judge(*_loaded(out, listed, folder, home)))
         out.table("Against the list", ["score", "value"], [(name, f"{v:.3f}") for name, v in out.result.items()])
 
 
@@ -116,24 +121,36 @@ def table(
 ) -> None:
     """Write what was read as a table that becomes a cohort."""
     with command(as_json) as out:
-        from mbd.clips.table import INDEX, write_table
+        from mbd.clips.table import INDEX, class_names, write_table
+        from mbd.cohort.modality import Modality
 
-        files = write_table(*_loaded(listed, folder, home), target)
+        clips, readings = _loaded(out, listed, folder, home)
+        if (target / INDEX).exists() and (target / INDEX).samefile(listed):
+            raise ClipError(f"{target} holds the list itself.", remedy="give another folder for the table")
+        classes = class_names(clips, readings)
+        files = write_table(clips, readings, target)
         out.result = {"index": str(target / INDEX)} | {modality.value: str(path) for modality, path in files.items()}
         words = [word for modality, path in files.items() for word in (f"--{modality.value}", path)]
-        _say_next(out, target / INDEX, words)
+        words += ["--text-from-audio"] if Modality.TEXT in files else []
+        words += ["--classes", ",".join(classes)] if classes else []
+        words += ["--home", home] if home is not None else []
+        out.unbroken("Written", target / INDEX)
+        out.command("Next", "mbd", "data", "import", "table", target / INDEX, "COHORT", *words)
 
 
-def _say_next(out: Output, index: Path, words: Sequence[Path | str]) -> None:
-    follows = ["--text-from-audio"] if "--text" in words else []
-    out.unbroken("Written", index)
-    out.command("Next", "mbd", "data", "import", "table", index, "COHORT", *words, *follows)
+def _ask(out: Output, home: Path | None) -> "Ask":
+    """The deployment's suppression list, whenever it is asked."""
+    from mbd.workflow.system import is_deployment, suppressed_in
+
+    settings = settings_for(home)
+    if not is_deployment(settings):
+        out.say(f"There is no deployment in {settings.state}: nothing counts as withdrawn.")
+    return lambda: suppressed_in(settings)
 
 
-def _loaded(listed: Path, folder: Path, home: Path | None) -> "tuple[Sequence[Clip], Sequence[Reading]]":
+def _loaded(out: Output, listed: Path, folder: Path, home: Path | None) -> "tuple[Sequence[Clip], Sequence[Reading]]":
     from mbd.clips.manifest import read_manifest
     from mbd.clips.pipeline import load_readings
-    from mbd.workflow.system import suppressed_in
 
     clips = read_manifest(listed)
-    return clips, load_readings(clips, folder, withheld=suppressed_in(settings_for(home)))
+    return clips, load_readings(clips, folder, withheld=_ask(out, home))

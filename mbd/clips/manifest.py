@@ -5,7 +5,8 @@
     transcript, aspects, scene                                   what is true, to score the stages by
 
 Paths are as seen from the manifest's folder. ``aspects`` are entries like ``economy:negative``, with semicolons
-between them. It reads no media.
+between them, or the word ``none`` where it is true that no aspect is spoken of. Of a clip that shows several people,
+each has a row. It reads no media.
 """
 
 from collections.abc import Mapping
@@ -14,11 +15,15 @@ from datetime import date
 from pathlib import Path
 
 from mbd.clips.stages import Opinion, Sentiment
+from mbd.cohort.cohort import EVERYONE
 from mbd.cohort.importers.files import read_csv
 from mbd.errors import CohortError, RowError
+from mbd.naming import is_plain_name
 
 COLUMNS = ("clip", "subject", "outlet", "published", "media")
 PLACES = ("label", "partition", "split")
+
+_NO_ASPECT = "none"
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,14 @@ def _clip(path: Path, i: int, record: Mapping[str, str | None]) -> Clip:
     if empty:
         raise RowError(where, f"{', '.join(empty)} is empty.", remedy="fill it in, or leave the row out")
     told = {column: str(record[column]) for column in COLUMNS}
+    for column in ("clip", "subject", "outlet"):
+        if not is_plain_name(told[column]) or told[column] == EVERYONE:
+            raise RowError(
+                where,
+                f"{told[column]!r} cannot name {'an' if column == 'outlet' else 'a'} {column}.",
+                remedy=f"use printable text in Unicode form NFC without spaces around it, and not '{EVERYONE}'; "
+                "a name that only looks like another could slip past a withdrawal",
+            )
     try:
         published = date.fromisoformat(told["published"])
     except ValueError:
@@ -87,12 +100,18 @@ def _clip(path: Path, i: int, record: Mapping[str, str | None]) -> Clip:
 def _opinions(where: str, said: str | None) -> tuple[Opinion, ...] | None:
     if not said:
         return None
+    if said.strip() == _NO_ASPECT:
+        return ()
     pairs = [part.strip().rpartition(":") for part in said.split(";") if part.strip()]
+    remedy = f"write aspect:sentiment, of {', '.join(Sentiment)}, each aspect once; or '{_NO_ASPECT}'"
     try:
-        return tuple(Opinion(aspect.strip(), Sentiment(sentiment.strip())) for aspect, _, sentiment in pairs)
+        found = tuple(Opinion(aspect.strip(), Sentiment(sentiment.strip())) for aspect, _, sentiment in pairs)
     except ValueError as error:
-        known = ", ".join(Sentiment)
-        raise RowError(where, f"in its aspects, {error}.", remedy=f"write aspect:sentiment, of {known}") from None
+        raise RowError(where, f"in its aspects, {error}.", remedy=remedy) from None
+    names = [opinion.aspect for opinion in found]
+    if not found or not all(map(is_plain_name, names)) or len(set(names)) < len(names):
+        raise RowError(where, f"its aspects {said!r} name none, or one twice.", remedy=remedy)
+    return found
 
 
 def _where(i: int, clip: str | None) -> str:

@@ -1,15 +1,19 @@
 """Sound and frames of a media file, decoded by FFmpeg's libraries (PyAV). It knows nothing of what they show.
 
-A file is one file: playlists, which would make FFmpeg open others, are not read.
+A file is one file: playlists, which would make FFmpeg open others, are not read. The picture on a record's sleeve is no
+frame.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain, groupby
 from pathlib import Path
+from typing import TypeVar
 
 import av
 import numpy as np
 from av.container import InputContainer
+from av.stream import Disposition, Stream
 from numpy.typing import NDArray
 
 from mbd.errors import ClipError
@@ -45,10 +49,16 @@ def sound(path: Path) -> Samples | None:
     with _opened(path) as container:
         if not container.streams.audio:
             return None
+        decoded = container.decode(_decodable(container.streams.audio[0]))
+        return np.concatenate([np.zeros(0, np.int16), *_pieces(decoded)])
+
+
+def _pieces(frames_: Iterable[av.AudioFrame]) -> Iterator[Samples]:
+    """The same at one rate; whenever a track changes its own, a new resampler takes over."""
+    for _, alike in groupby(frames_, key=lambda frame: (frame.format.name, frame.layout.name, frame.sample_rate)):
         resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
-        pieces = [piece for frame in container.decode(audio=0) for piece in resampler.resample(frame)]
-        pieces += resampler.resample(None)
-        return np.concatenate([np.zeros(0, np.int16), *(piece.to_ndarray()[0] for piece in pieces)])
+        for frame in chain(alike, (None,)):
+            yield from (piece.to_ndarray()[0] for piece in resampler.resample(frame))
 
 
 def frames(path: Path, *, every: float) -> Iterator[tuple[float, Image]]:
@@ -60,12 +70,14 @@ def frames(path: Path, *, every: float) -> Iterator[tuple[float, Image]]:
         ClipError: the file cannot be decoded.
     """
     with _opened(path) as container:
-        due = 0
-        for frame in container.decode(video=0) if container.streams.video else ():
+        shown = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+        first, due = None, 0
+        for frame in container.decode(_decodable(shown[0])) if shown else ():
             second = frame.time or 0.0
-            if second >= due * every - _ROUNDING:
+            first = second if first is None else first
+            if second - first >= due * every - _ROUNDING:
                 yield second, _image(frame)
-                due = int((second + _ROUNDING) / every) + 1
+                due = int((second - first + _ROUNDING) / every) + 1
 
 
 def _image(frame: av.VideoFrame) -> Image:
@@ -74,15 +86,29 @@ def _image(frame: av.VideoFrame) -> Image:
     return np.asarray(frame.reformat(width, height, format="rgb24").to_ndarray(), np.uint8)
 
 
+_Stream = TypeVar("_Stream", bound=Stream)
+
+
+def _decodable(stream: _Stream) -> _Stream:
+    if stream.codec_context is None:
+        raise ValueError("nothing here decodes its first track of this kind")
+    return stream
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[InputContainer]:
+    most = {"max_pixels": str(_MOST_PIXELS)}  # when opening as well: FFmpeg decodes frames to find out what a file is
     try:
-        with av.open(str(path), options={"protocol_whitelist": "file", "format_whitelist": _FORMATS}) as container:
-            for stream in container.streams.video:
-                stream.codec_context.options = {"max_pixels": str(_MOST_PIXELS)}
-            yield container
-    except (av.FFmpegError, OSError) as error:
+        if "\0" in str(path):
+            raise ValueError("its name has a null character, where FFmpeg would stop reading")
+        file = f"file:{path.absolute()}"  # FFmpeg would take a name with a colon for an address
+        with av.open(file, options={"protocol_whitelist": "file", "format_whitelist": _FORMATS, **most}) as found:
+            for stream in found.streams.video:
+                if stream.codec_context is not None:
+                    stream.codec_context.options = most
+            yield found
+    except (av.FFmpegError, OSError, ValueError) as error:
         raise ClipError(
-            f"{path} cannot be decoded: {error.strerror or error}.",
-            remedy="check the path, and that `ffmpeg` could play it",
+            f"{path} cannot be decoded: {getattr(error, 'strerror', None) or error}.",
+            remedy="check the path, that `ffmpeg` could play it, and that docs/clips.md names its format",
         ) from error

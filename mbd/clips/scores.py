@@ -1,6 +1,6 @@
 """How well the stages read: word error rate, and macro F1 of aspects and of scenes. It runs no stage."""
 
-import re
+import unicodedata
 from collections.abc import Sequence
 
 import jiwer
@@ -27,10 +27,10 @@ def score(clips: Sequence[Clip], readings: Sequence[Reading]) -> dict[str, float
     """
     found: dict[str, float] = {}
     heard = [(c, r) for c, r in zip(clips, readings, strict=True) if r.transcript is not None]
-    spoken = [(_plain(c.transcript), _plain(r.transcript or "")) for c, r in heard if c.transcript]
+    spoken = [(_plain(c.transcript), _plain(r.transcript)) for c, r in heard if _plain(c.transcript)]
     if spoken:
         found["wer"] = float(jiwer.wer([truth for truth, _ in spoken], [said for _, said in spoken]))
-    judged = [(c.opinions, r.opinions) for c, r in heard if c.opinions is not None]
+    judged = [(c.opinions, r.opinions) for c, r in heard if c.opinions is not None and r.opinions is not None]
     aspects = sorted({opinion.aspect for truth, read in judged for opinion in (*truth, *read)})
     if aspects:
         pairs = [
@@ -60,4 +60,7 @@ def _macro_f1(truth: Sequence[str], read: Sequence[str]) -> float:
 
 
 def _plain(text: str | None) -> str:
-    return " ".join(re.findall(r"[\w']+", (text or "").lower()))
+    """Words in lower case, of letters with their marks, digits and apostrophes inside; as in Unicode form NFC."""
+    lower = unicodedata.normalize("NFC", (text or "").lower().replace("\u2019", "'"))
+    kept = "".join(c if c == "'" or unicodedata.category(c)[0] in "LMN" else " " for c in lower)
+    return " ".join(word for part in kept.split() if (word := part.strip("'")))

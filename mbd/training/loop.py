@@ -191,10 +191,14 @@ class _Run:
                 remedy="lower the recipe's learning rate, or look for extreme feature values in the rows",
             )
         self.curve.append(epoch)
-        if self.best_epoch < 0 or epoch.score < self.curve[self.best_epoch].score:
+        if self.best_epoch < 0 or self._rank(index) < self._rank(self.best_epoch):
             self.best_epoch = index
             self.best = {name: tensor.clone() for name, tensor in self.backbone.state_dict().items()}
         return epoch
+
+    def _rank(self, index: int) -> tuple[int, float]:
+        """Which of two epochs is the better one: of the later stage, and then of the smaller validation loss."""
+        return -self.backbone.stage(index, self.recipe.epochs), self.curve[index].score
 
     def _optimise(self) -> dict[str, float]:
         """One pass over the training rows in random order; the mean of each loss term."""

@@ -61,7 +61,7 @@ def run_benchmark(
         results = run(plan, allowed, out=out, jobs=jobs, fresh=fresh, on_progress=on_progress)
         cohort = folder.read(allowed)
     board = Leaderboard(results, cohort.modalities)
-    return board, write_report(plan, cohort, board, out)
+    return board, write_report(plan, cohort, results, board, out)
 
 
 @contextmanager

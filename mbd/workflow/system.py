@@ -130,13 +130,18 @@ def is_retiring(home: Path) -> bool:
     return (home / RETIRING / RETIRING_READY).exists()
 
 
+def is_deployment(settings: Settings) -> bool:
+    """Whether there is one at this place."""
+    return (settings.state / "keys").exists()
+
+
 def suppressed_in(settings: Settings) -> Callable[[str, Modality], bool]:
     """What was withdrawn in a deployment; nothing where there is none yet.
 
     Raises:
         MbdError: as `open_system`.
     """
-    if not (settings.state / "keys").exists():
+    if not is_deployment(settings):
         return lambda _subject, _modality: False
     with open_system(settings, create=False) as system:
         return system.suppressed()

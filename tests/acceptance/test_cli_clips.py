@@ -35,8 +35,7 @@ def studio(make_media, tmp_path_factory):
             clip = f"{n}-{k}"
             make_media(folder / f"{clip}.mp4", colours=(BLUE if k else RED,), tone=300.0 + 200 * n)
             label = f"{(n - 4) / 2 + k / 4:.2f}"
-            outlet, scene = ("north", "blue") if n % 2 else ("south", "red")
-            scene = "blue" if k else "red"
+            outlet, scene = "north" if n % 2 else "south", "blue" if k else "red"
             rows.append(
                 [clip, f"person-{n}", outlet, f"2026-{10 + k}-03", f"{clip}.mp4", label, partition, split, "", scene]
             )
@@ -93,7 +92,8 @@ def test_videos_become_a_line_and_a_withdrawn_voice_is_never_heard_again(mbd, st
     cohort = tmp_path / "cohort"
     words = following.removeprefix("Next: mbd ").replace("COHORT", str(cohort)).split()
     assert "--text-from-audio" in words
-    assert mbd(*words, "--home", home).code == 0
+    assert words[-2:] == ["--home", str(home)]
+    assert mbd(*words).code == 0
     recipe = tmp_path / "short.toml"
     recipe.write_text("epochs = 2\n")
     assert mbd("train", cohort, "--home", home, "--recipe", recipe, "--line", "shorts").code == 0
@@ -110,6 +110,12 @@ def test_videos_become_a_line_and_a_withdrawn_voice_is_never_heard_again(mbd, st
         ("6", None, ["vision"])
     ] * 2
     assert mbd("clips", "table", listed, out, tmp_path / "table", "--home", home).code == 0
+    own = mbd("clips", "table", listed, out, tmp_path / "table", "--home", tmp_path / "typo")
+    assert f"There is no deployment in {tmp_path / 'typo'}" in " ".join(own.out.split())
+    elsewhere = read(mbd, studio, out, tmp_path / "other", "--json")
+    assert elsewhere.code == 1
+    assert "withhold what this deployment does not" in elsewhere.json["error"]["message"]
+    assert "--home" in elsewhere.json["error"]["remedy"]
 
 
 @pytest.mark.real_data
@@ -138,3 +144,22 @@ def test_a_clip_that_cannot_be_read_is_named_with_what_to_do(mbd, studio, stages
     assert "1 of 2 clips could not be read" in done.err
     assert "what was read is kept" in " ".join(done.err.split())
     assert len(list((tmp_path / "out" / "readings").iterdir())) == 1
+
+
+def test_a_picture_that_cannot_be_drawn_and_classes_are_said(mbd, studio, stages, tmp_path):
+    listed, home = tmp_path / "list.csv", tmp_path / "none"
+    rows = [
+        f"{n},person-{n},north,2026-10-03,{studio / f'{n}-0.mp4'},{'glad' if n % 2 else 'so sad'},public,train\n"
+        for n in range(3)
+    ]
+    listed.write_text("clip,subject,outlet,published,media,label,partition,split\n" + "".join(rows))
+    assert mbd("clips", "read", listed, tmp_path / "out", "--stages", stages, "--home", home).code == 0
+    shown = mbd("clips", "summary", listed, tmp_path / "out", "--picture", tmp_path / "none.svg", "--home", home)
+    assert "No picture: 3 people speak of no aspect in one month of an outlet." in shown.out
+    assert not (tmp_path / "none.svg").exists()
+    table = mbd("clips", "table", listed, tmp_path / "out", tmp_path / "table", "--home", home)
+    assert "--classes 'glad,so sad'" in table.out
+    (tmp_path / "index.csv").write_bytes(listed.read_bytes())
+    refused = mbd("clips", "table", tmp_path / "index.csv", tmp_path / "out", tmp_path, "--home", home)
+    assert "holds the list itself" in refused.err
+    assert (tmp_path / "index.csv").read_bytes() == listed.read_bytes()

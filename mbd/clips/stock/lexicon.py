@@ -6,6 +6,7 @@ without punctuation is one sentence.
 
 import re
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
@@ -23,19 +24,23 @@ class Lexicon:
     """
 
     def __init__(self, terms: Mapping[str, Sequence[str]]) -> None:
-        if any(isinstance(found, str) for found in terms.values()):
+        if not all(
+            isinstance(found, list | tuple) and all(isinstance(t, str) for t in found) for found in terms.values()
+        ):
             raise ClipError("The terms of an aspect are no list.", remedy='give terms.NAME = ["word", ...]')
         words = {aspect: [term.lower().strip() for term in found] for aspect, found in terms.items()}
         if not words or not all(found and all(found) for found in words.values()):
             raise ClipError("An aspect has no terms.", remedy='give terms.NAME = ["word", ...] for each aspect')
         self._patterns = {
-            aspect: re.compile(rf"\b(?:{'|'.join(map(re.escape, found))})\b") for aspect, found in words.items()
+            aspect: re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, found))})(?!\w)")
+            for aspect, found in words.items()
         }
         self._feels = SentimentIntensityAnalyzer()
+        self.digest = version("vaderSentiment")
 
     def opinions(self, transcript: str) -> tuple[Opinion, ...]:
         """See `AspectReader`; of several sentences about one aspect it takes the mean."""
-        sentences = [part for part in re.split(r"[.!?]+\s+", transcript) if part.strip()]
+        sentences = [part for part in re.split(r"(?<=[.!?])\s+", transcript) if part.strip()]
         found = []
         for aspect, pattern in self._patterns.items():
             felt = [self._feels.polarity_scores(s)["compound"] for s in sentences if pattern.search(s.lower())]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mbd.clips.media import Image, frames
 from mbd.errors import ClipError
+from mbd.hashing import file_digest, json_digest
 
 LEVELS = 4
 """Of each of red, green and blue."""
@@ -27,7 +28,8 @@ class Palette:
     """Knows examples.
 
     Args:
-        examples: a folder with a folder for each kind of scene, which is named like it and holds pictures.
+        examples: a folder with a folder for each kind of scene, which is named like it and holds pictures; its path is
+            as seen from where the program runs.
     """
 
     def __init__(self, examples: str) -> None:
@@ -39,6 +41,8 @@ class Palette:
                 f"{examples} has no examples of two kinds of scenes.",
                 remedy="put pictures into folders that are named like the kinds: scenes/studio/1.png",
             )
+
+        self.digest = json_digest([[path.parent.name, file_digest(path)] for path in paths])
 
     def scene(self, image: Image) -> str:
         """See `SceneReader`."""

@@ -7,12 +7,10 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mbd.clips.media import Image, Samples
+from mbd.clips.stages import Vector
 from mbd.clips.stock.palette import histogram
-
-Vector = NDArray[np.float32]
 
 WORDS, BANDS = 256, 24
 _WINDOW = 400

@@ -6,6 +6,7 @@ no words: the decoder alone would hear some in silence.
 
 import re
 from collections.abc import Iterator
+from importlib.metadata import version
 
 from pocketsphinx import Decoder, Endpointer
 
@@ -16,21 +17,22 @@ _NOT_WORDS = re.compile(r"<[^>]*>|\[[^\]]*\]|\(\d+\)")
 
 
 class Sphinx:
-    """Holds one decoder, which carries some of its state from one utterance to the next."""
+    """Makes a decoder for each sound: one that goes on to the next would carry what it learnt of a voice along."""
 
-    def __init__(self) -> None:
-        self._decoder = Decoder(samprate=float(RATE), loglevel="FATAL")
+    digest = version("pocketsphinx")
 
     def transcribe(self, sound_N: Samples) -> str:
         """See `Transcriber`."""
-        return " ".join(word for utterance in _utterances(sound_N) for word in self._words(utterance))
+        decoder = Decoder(samprate=float(RATE), loglevel="FATAL")
+        return " ".join(word for utterance in _utterances(sound_N) for word in _words(decoder, utterance))
 
-    def _words(self, utterance: bytes) -> list[str]:
-        self._decoder.start_utt()
-        self._decoder.process_raw(utterance, full_utt=True)
-        self._decoder.end_utt()
-        heard = self._decoder.hyp()
-        return _NOT_WORDS.sub(" ", heard.hypstr if heard else "").lower().split()
+
+def _words(decoder: Decoder, utterance: bytes) -> list[str]:
+    decoder.start_utt()
+    decoder.process_raw(utterance, full_utt=True)
+    decoder.end_utt()
+    heard = decoder.hyp()
+    return _NOT_WORDS.sub(" ", heard.hypstr if heard else "").lower().split()
 
 
 def _utterances(sound_N: Samples) -> Iterator[bytes]:

@@ -3,6 +3,7 @@
 import csv
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
@@ -12,10 +13,10 @@ from mbd.errors import CohortError
 
 
 def read_csv(path: Path, required: Collection[str]) -> list[dict[str, str | None]]:
-    """The rows of a UTF-8 CSV file with a header; None where a line is too short.
+    """The rows of a UTF-8 CSV file with a header; None where a row is too short.
 
     Raises:
-        CohortError: it is missing, damaged, or lacks a required column.
+        CohortError: it is missing, damaged, lacks a required column or has one twice, or a row is too long.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -25,6 +26,13 @@ def read_csv(path: Path, required: Collection[str]) -> list[dict[str, str | None
     except (OSError, ValueError, csv.Error) as error:
         raise CohortError(f"{path} cannot be read: {_reason(error)}.", remedy="check the path and the file") from error
     require(path, required, columns)
+    if twice := [column for column, count in Counter(columns).items() if column and count > 1]:
+        raise CohortError(f"{path} has the column '{twice[0]}' twice.", remedy="name every column once")
+    for i, record in enumerate(records):
+        if None in record:
+            raise CohortError(
+                f"{path}: row {i} has more cells than the header.", remedy="put a text with commas into quotation marks"
+            )
     return records
 
 

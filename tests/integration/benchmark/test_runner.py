@@ -115,6 +115,18 @@ def test_results_of_another_recipe_are_not_mixed_with_these(finished, stored):
     assert "--fresh" in caught.value.remedy
 
 
+def test_a_network_whose_file_was_changed_is_done_again_and_the_others_are_not(finished, stored, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "out")
+    units = {path.name: path for path in (tmp_path / "out" / "units").iterdir()}
+    before = {name: path.read_bytes() for name, path in units.items()}
+    old = json.loads(before["mbd-seed1.json"]) | {"source": "0" * 64, "mli": -1.0}
+    units["mbd-seed1.json"].write_text(json.dumps(old))
+    assert without_cost(run(PLAN, stored, out=tmp_path / "out")) == without_cost(finished[1])
+    after = {name: path.read_bytes() for name, path in units.items()}
+    assert {name for name in after if after[name] != before[name]} <= {"mbd-seed1.json"}
+    assert json.loads(after["mbd-seed1.json"])["source"] == PLAN.source_of("mbd") != PLAN.source_of("control")
+
+
 def test_a_damaged_result_is_named(finished, tmp_path):
     out, results, _ = finished
     (tmp_path / "units").mkdir()

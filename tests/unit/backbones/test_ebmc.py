@@ -254,6 +254,7 @@ def test_balance_and_trust_come_in_the_second_stage_and_task_means_the_same_in_b
     outputs, losses = [], []
     for epoch in (0, 1, 2, 7):
         backbone.begin_epoch(epoch, 8)
+        assert backbone.stage(epoch, 8) == int(epoch >= 2)
         outputs.append(backbone(batch))
         losses.append(backbone.losses(outputs[-1], batch))
     assert [set(terms) for terms in losses] == [ALONE, ALONE, ALONE | BALANCED, ALONE | BALANCED]

@@ -1,9 +1,11 @@
 """Tables say what the results say: means, deviations, order, and which differences are more than noise."""
 
 import statistics
+from dataclasses import replace
 
 import pytest
 
+from mbd.benchmark.figures import draw
 from mbd.benchmark.leaderboard import (
     Leaderboard,
     Spread,
@@ -14,7 +16,7 @@ from mbd.benchmark.leaderboard import (
     verdict,
     with_all_channels,
 )
-from mbd.benchmark.result import Measured, Result
+from mbd.benchmark.result import Endings, Measured, Result
 from mbd.cohort.modality import Modality
 from mbd.cohort.protocols import Protocol
 from mbd.metrics.comparison import Comparison
@@ -30,7 +32,7 @@ def result(backbone, seed, errors, mei=0.5):
         name: Measured(name.partition("/")[0], "00", {"mae": sum(errors) / 6, "acc2_non0": accuracy - n / 100}, errors)
         for n, name in enumerate(CONDITIONS)
     }
-    return Result(backbone, seed, 1234, 0.5 + seed, 7, 5, (2, 2, 2), conditions, {"text": 0.1}, mei, 0.25)
+    return Result(backbone, seed, "00", 1234, 0.5 + seed, 7, 5, (2, 2, 2), conditions, {"text": 0.1}, mei, 0.25)
 
 
 @pytest.fixture
@@ -107,3 +109,59 @@ def test_tables_have_a_row_for_each_network_and_a_column_for_each_condition(boar
     text = markdown(columns, rows)
     assert text.splitlines()[0] == "| backbone | fidelity | MAE | Acc-2 Non0 |"
     assert len(text.splitlines()) == 4
+
+
+def test_how_trainings_ended_is_counted_by_the_epochs_after_the_kept_one():
+    def ended(backbone, epochs, chosen):
+        return replace(result(backbone, 0, (1.0, 1.0, 1.0)), epochs=epochs, chosen_epoch=chosen)
+
+    runs = [ended("mbd", 60, 44), ended("mbd", 60, 45), ended("tsd", 60, 59), ended("control", 16, 0)]
+    found = Endings.of(runs, patience=15)
+    assert found == Endings(4, {"mbd": 1, "tsd": 1}, 45.5, 1)
+    assert str(found) == (
+        "2 of 4 trainings ended by patience, 2 at the most epochs (mbd 1, tsd 1). "
+        "The epoch that was kept is number 45.5 in the median, and the first one in 1."
+    )
+    assert "0 at the most epochs. The" in str(Endings.of(runs[:1], patience=15))
+
+
+@pytest.fixture
+def figures(monkeypatch, tmp_path):
+    """Draw a board, and hand the figures over by the names of their files."""
+
+    def made(board):
+        kept = {}
+        monkeypatch.setitem(draw.__globals__, "_save", lambda figure, path: kept.setdefault(path.stem, figure))
+        draw(board, tmp_path)
+        return kept
+
+    return made
+
+
+def test_pictures_show_the_numbers_of_the_tables_with_their_deviations(board, figures):
+    found = figures(board)
+    assert set(found) == {"missing-rates", "balance", "cost"}
+    for figure in found.values():
+        (legend,) = figure.legends
+        assert [text.get_text() for text in legend.get_texts()] == list(
+            board.backbones if figure is not found["balance"] else ["control"]
+        )
+    (axes,) = found["cost"].axes
+    for backbone, bar in zip(board.backbones, axes.containers, strict=True):
+        point, _, (lines,) = bar.lines
+        spread = board.spread(backbone, board.conditions, "acc2_non0")
+        assert point.get_xydata().tolist() == [[board.milliseconds(backbone), pytest.approx(spread.mean)]]
+        (ends,) = lines.get_segments()
+        assert ends[:, 1] == pytest.approx([spread.mean - spread.sd, spread.mean + spread.sd])
+    (axes,) = found["missing-rates"].axes
+    for backbone, line, band in zip(board.backbones, axes.lines, axes.collections, strict=True):
+        spread = board.spread(backbone, ["rates/0.5"], "acc2_non0")
+        assert line.get_xydata().tolist() == [[0.5, pytest.approx(spread.mean)]]
+        heights = band.get_paths()[0].vertices[:, 1]
+        assert (heights.min(), heights.max()) == pytest.approx((spread.mean - spread.sd, spread.mean + spread.sd))
+
+
+def test_ticks_of_the_cost_are_plain_numbers(board, figures):
+    axes = figures(board)["cost"].axes[0]
+    shown = [axes.xaxis.get_minor_formatter()(value, 0) for value in (0.2, 0.3, 0.5, 1.0, 20.0)]
+    assert shown == ["0.2", "", "0.5", "1", "20"]

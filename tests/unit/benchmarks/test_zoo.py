@@ -14,7 +14,7 @@ from mbd.benchmark.result import Measured, Result
 def fold(rows, **metrics):
     errors = tuple(0.5 * n for n in rows)
     conditions = {"fixed/ta": Measured("fixed", f"masks of {rows}", metrics, errors)}
-    return Result("mbd", 3, 10, float(sum(rows)), 7, 5, rows, conditions, {"text": 0.1}, 0.2, 0.4)
+    return Result("mbd", 3, "00", 10, float(sum(rows)), 7, 5, rows, conditions, {"text": 0.1}, 0.2, 0.4)
 
 
 def test_every_person_of_every_fold_is_there_once_and_metrics_count_by_rows():

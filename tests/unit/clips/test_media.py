@@ -1,5 +1,8 @@
 """Decoding: what a file holds comes out, at one rate and in right times, and what it does not hold is not made up."""
 
+import struct
+from fractions import Fraction
+
 import av
 import numpy as np
 import pytest
@@ -37,6 +40,21 @@ def test_frames_come_at_the_times_that_were_asked_for(make_media, tmp_path):
     assert [int(image.mean(axis=(0, 1)).argmax()) for _, image in found] == [0, 1, 2]
     assert len(list(frames(path, every=0.1))) == 30
     assert len(list(frames(path, every=99))) == 1
+
+
+def test_times_that_do_not_begin_at_zero_change_no_step(tmp_path):
+    with av.open(str(tmp_path / "late.mkv"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        for n in range(30):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), BLUE, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = n + 6, Fraction(1, 10)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    found = [second for second, _ in frames(tmp_path / "late.mkv", every=1.0)]
+    assert found[0] == pytest.approx(0.6)
+    assert found == pytest.approx([0.6, 1.6, 2.6])
 
 
 def test_a_missing_track_is_missing(make_media, tmp_path):
@@ -91,3 +109,60 @@ def test_a_picture_that_would_fill_the_memory_is_refused(tmp_path):
     imsave(path, np.zeros((9000, 9000), np.uint8), cmap="gray")
     with pytest.raises(ClipError, match=r"bomb\.png cannot be decoded"):
         list(frames(path, every=1.0))
+
+
+def test_a_name_that_no_file_can_have_is_named(tmp_path):
+    with pytest.raises(ClipError, match=r"cannot be decoded: .*null"):
+        sound(tmp_path / "a\0b.mp4")
+
+
+def test_the_picture_on_a_sleeve_is_no_frame(make_media, tmp_path):
+    path, cover = make_media(tmp_path / "song.flac", colours=None), tmp_path / "cover.png"
+    imsave(cover, np.full((8, 8, 3), RED, np.uint8))
+    picture = cover.read_bytes()
+    words = b"".join(len(word).to_bytes(4, "big") + word for word in (b"image/png", b""))
+    block = (3).to_bytes(4, "big") + words + bytes(16) + len(picture).to_bytes(4, "big") + picture
+    flac = path.read_bytes()
+    first = 4 + 4 + int.from_bytes(flac[5:8], "big")  # the stream's own block, which other blocks follow
+    assert not flac[4] & 0x80
+    path.write_bytes(flac[:first] + b"\x06" + len(block).to_bytes(3, "big") + block + flac[first:])
+    with av.open(str(path)) as container:
+        assert container.streams.video  # FFmpeg calls it one
+    assert list(frames(path, every=1.0)) == []
+    assert pitch(sound(path)) == pytest.approx(440, abs=3)
+
+
+def test_a_track_that_changes_its_rate_is_heard_to_its_end(make_media, tmp_path):
+    """Two ADTS streams one after the other are one file, in which the rate and the channels change."""
+    path = tmp_path / "both.aac"
+    parts = []
+    for rate, layout in ((16_000, "mono"), (48_000, "stereo")):
+        part = tmp_path / f"{rate}.aac"
+        with av.open(str(part), "w", format="adts") as container:
+            stream = container.add_stream("aac", rate=rate, layout=layout)
+            wave = (np.sin(2 * np.pi * 440 * np.arange(rate) / rate) * 8000).astype(np.int16)
+            channels = 2 if layout == "stereo" else 1
+            frame = av.AudioFrame.from_ndarray(np.repeat(wave, channels)[None], format="s16", layout=layout)
+            frame.sample_rate = rate
+            for piece in av.AudioResampler(format=stream.format, layout=layout, rate=rate).resample(frame):
+                container.mux(stream.encode(piece))
+            container.mux(stream.encode(None))
+        parts.append(part.read_bytes())
+    path.write_bytes(b"".join(parts))
+    heard = sound(path)
+    assert len(heard) == pytest.approx(2 * RATE, rel=0.15)
+    assert pitch(heard[: RATE // 2]) == pytest.approx(440, abs=4)
+    assert pitch(heard[-RATE // 2 :]) == pytest.approx(440, abs=4)
+
+
+def test_a_track_in_a_code_that_nobody_knows_is_named(tmp_path):
+    samples = bytes(3200)
+    code = struct.pack("<HHIIHH", 0x9999, 1, RATE, 2 * RATE, 2, 16)
+    chunks = b"".join(
+        name + len(body).to_bytes(4, "little") + body for name, body in ((b"fmt ", code), (b"data", samples))
+    )
+    path = tmp_path / "odd.wav"
+    path.write_bytes(b"RIFF" + (4 + len(chunks)).to_bytes(4, "little") + b"WAVE" + chunks)
+    with pytest.raises(ClipError, match=r"odd\.wav cannot be decoded: nothing here decodes its first track"):
+        sound(path)
+    assert list(frames(path, every=1.0)) == []

@@ -1,76 +1,21 @@
-"""Readings: each once, whole, and never of what was withdrawn; and what becomes of them."""
+"""Readings: each once, whole, and never of what was withdrawn."""
 
 import json
-from collections import Counter
-from dataclasses import dataclass, field, replace
-from datetime import date
+import os
+from dataclasses import replace
+from pathlib import Path
+from threading import Event, Thread
 
-import numpy as np
 import pytest
 
-from mbd.clips.manifest import Clip, read_manifest
-from mbd.clips.media import frames
-from mbd.clips.pipeline import Reading, load_readings, read_clips
-from mbd.clips.scores import score
-from mbd.clips.stages import Opinion, Sentiment, Stages, load_stages
-from mbd.clips.stock.plain import Plain
-from mbd.clips.summary import aspects_of, draw, rows_of, summarise
-from mbd.clips.table import write_table
-from mbd.cohort.cohort import Task
-from mbd.cohort.importers.table import Source, table
+from mbd.clips.pipeline import load_readings, read_clips
+from mbd.clips.stages import Opinion, Sentiment, Stages
 from mbd.cohort.modality import Modality
-from mbd.errors import ClipError, CohortError, RowError
+from mbd.durable import locked
+from mbd.errors import ClipError
 
 TEXT, AUDIO, VISION = Modality
-RED, BLUE = (220, 20, 20), (20, 20, 220)
-GOOD, BAD = Opinion("jobs", Sentiment.POSITIVE), Opinion("jobs", Sentiment.NEGATIVE)
-
-
-@dataclass
-class Counting:
-    """Stages that are easy to foresee, and count what they are asked."""
-
-    asked: Counter = field(default_factory=Counter)
-
-    def transcribe(self, sound_N):
-        self.asked["sound"] += 1
-        tone = np.abs(np.fft.rfft(sound_N.astype(float))).argmax() * 16_000 / len(sound_N)
-        return "good jobs" if tone > 1000 else "bad jobs"
-
-    def opinions(self, transcript):
-        self.asked["text"] += 1
-        return (GOOD if "good" in transcript else BAD,)
-
-    def scene(self, image):
-        self.asked["frame"] += 1
-        return ("studio", "street", "sea")[int(image.mean(axis=(0, 1)).argmax())]
-
-
-@pytest.fixture
-def counting():
-    return Counting()
-
-
-@pytest.fixture
-def stages(counting):
-    return Stages("one", 1.0, counting, counting, counting, Plain())
-
-
-@pytest.fixture(scope="module")
-def clips(make_media, tmp_path_factory):
-    """Four clips of three people at two outlets; the last one is silent."""
-    folder = tmp_path_factory.mktemp("media")
-    made = [
-        ("a", "ann", "north", date(2026, 10, 3), {"tone": 2000.0, "colours": (RED,)}),
-        ("b", "ben", "north", date(2026, 10, 9), {"tone": 300.0, "colours": (RED, BLUE, BLUE)}),
-        ("c", "ann", "north", date(2026, 11, 1), {"tone": 300.0, "colours": (BLUE,)}),
-        ("d", "cem", "south", date(2026, 10, 5), {"tone": None, "colours": (BLUE,)}),
-    ]
-    place = {"label": "0.5", "partition": "public", "split": "train"}
-    return tuple(
-        Clip(name, who, outlet, day, make_media(folder / f"{name}.mp4", **media), place, None, None, None)
-        for name, who, outlet, day, media in made
-    )
+GOOD = Opinion("jobs", Sentiment.POSITIVE)
 
 
 def nothing(_subject, _modality):
@@ -81,69 +26,83 @@ def of(subject, *modalities):
     return lambda who, modality: who == subject and modality in modalities
 
 
+def read(clips, stages, out, withheld=nothing, **more):
+    return read_clips(clips, stages, out, withheld=lambda: withheld, **more)
+
+
+def load(clips, out, withheld=nothing):
+    return load_readings(clips, out, withheld=lambda: withheld)
+
+
+def kept(out):
+    """The names of clips of which something is kept; of an emptied one nothing is."""
+    stored = [json.loads(path.read_bytes()) for path in (out / "readings").glob("*.json")]
+    return {r["clip"] for r in stored if r["transcript"] or r["opinions"] or r["scenes"] or r["features"]}
+
+
 def test_every_stage_reads_what_is_there(clips, stages, counting, tmp_path):
     told = []
-    first, second, _, silent = read_clips(
-        clips, stages, tmp_path, withheld=nothing, on_progress=lambda *x: told.append(x)
-    )
+    first, second, _, silent = read(clips, stages, tmp_path, on_progress=lambda *x: told.append(x))
     assert (first.transcript, first.opinions, first.scene) == ("good jobs", (GOOD,), "studio")
     assert second.scenes == ((0.0, "studio"), (1.0, "sea"), (2.0, "sea"))
     assert second.scene == "sea"
     assert set(first.features) == set(Modality)
-    assert (silent.transcript, silent.opinions, set(silent.features)) == (None, (), {VISION})
+    assert (silent.transcript, silent.opinions, set(silent.features)) == (None, None, {VISION})
     assert counting.asked == {"sound": 3, "text": 3, "frame": 6}
     assert told == [(0.25, "a"), (0.5, "b"), (0.75, "c"), (1.0, "d")]
 
 
 def test_what_was_read_is_not_read_again(clips, stages, counting, tmp_path):
-    before = read_clips(clips[:2], stages, tmp_path, withheld=nothing)
+    before = read(clips[:2], stages, tmp_path)
     asked = counting.asked.copy()
-    assert read_clips(clips[:2], stages, tmp_path, withheld=nothing) == before
+    assert read(clips[:2], stages, tmp_path) == before
     assert counting.asked == asked
-    read_clips(clips[:3], stages, tmp_path, withheld=nothing)
+    read(clips[:3], stages, tmp_path)
     assert counting.asked["sound"] == 3
-    read_clips(clips[:3], stages, tmp_path, withheld=nothing, fresh=True)
+    read(clips[:3], stages, tmp_path, fresh=True)
     assert counting.asked["sound"] == 6
-    read_clips(clips[:3], replace(stages, digest="two"), tmp_path, withheld=nothing)
+    read(clips[:3], replace(stages, digest="two"), tmp_path)
     assert counting.asked["sound"] == 9
 
 
 def test_another_file_of_the_same_name_is_another_clip(clips, stages, make_media, tmp_path):
     moved = replace(clips[0], media=tmp_path / "a.mp4")
     make_media(moved.media, tone=2000.0)
-    (before,) = read_clips([moved], stages, tmp_path / "out", withheld=nothing)
+    (before,) = read([moved], stages, tmp_path / "out")
     make_media(moved.media, tone=300.0)
-    (after,) = read_clips([moved], stages, tmp_path / "out", withheld=nothing)
+    with pytest.raises(ClipError, match="no reading of clip 'a'"):
+        load([moved], tmp_path / "out")
+    (after,) = read([moved], stages, tmp_path / "out")
     assert (before.transcript, after.transcript) == ("good jobs", "bad jobs")
 
 
 def test_a_damaged_reading_is_made_again(clips, stages, tmp_path):
-    before = read_clips(clips[:1], stages, tmp_path, withheld=nothing)
+    before = read(clips[:1], stages, tmp_path)
     (path,) = (tmp_path / "readings").iterdir()
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(ClipError, match="no reading of clip 'a'"):
-        load_readings(clips[:1], tmp_path, withheld=nothing)
-    assert read_clips(clips[:1], stages, tmp_path, withheld=nothing) == before
+        load(clips[:1], tmp_path)
+    assert read(clips[:1], stages, tmp_path) == before
 
 
 def test_a_voice_that_was_withdrawn_takes_its_transcript_along_and_leaves_the_rest(clips, stages, counting, tmp_path):
-    read_clips(clips, stages, tmp_path, withheld=nothing)
+    read(clips, stages, tmp_path)
     counting.asked.clear()
     withdrawn = of("ann", AUDIO)
     with pytest.raises(ClipError, match="no reading of clip 'a' that may be used"):
-        load_readings(clips, tmp_path, withheld=withdrawn)
-    first, second, third, _ = read_clips(clips, stages, tmp_path, withheld=withdrawn)
+        load(clips, tmp_path, withdrawn)
+    first, second, third, _ = read(clips, stages, tmp_path, withdrawn)
     for reading in (first, third):
-        assert (reading.transcript, reading.opinions, set(reading.features)) == (None, (), {VISION})
+        assert (reading.transcript, reading.opinions, set(reading.features)) == (None, None, {VISION})
     assert second.transcript == "bad jobs"
     assert counting.asked == {"frame": 2}
     kept = {path.name: json.loads(path.read_bytes()) for path in (tmp_path / "readings").iterdir()}
     assert [each["transcript"] for each in kept.values() if each["clip"] in "ac"] == [None, None]
-    assert load_readings(clips, tmp_path, withheld=withdrawn) == [
+    assert load(clips, tmp_path, withdrawn) == [
         first,
         second,
         third,
-        *load_readings(clips[3:], tmp_path, withheld=nothing),
+        *load(clips[3:], tmp_path),
     ]
 
 
@@ -156,17 +115,22 @@ def test_a_voice_that_was_withdrawn_takes_its_transcript_along_and_leaves_the_re
     ],
 )
 def test_what_is_withheld_is_not_looked_at(clips, stages, tmp_path, modality, left):
-    (found,) = read_clips(clips[:1], stages, tmp_path, withheld=of("ann", modality))
+    (found,) = read(clips[:1], stages, tmp_path, of("ann", modality))
     assert (found.transcript, len(found.scenes), set(found.features)) == left
     assert found.withheld == (modality,)
 
 
 def test_a_clip_that_left_the_list_leaves_no_reading_and_other_files_stay(clips, stages, tmp_path):
-    (tmp_path / "mine.json").write_text("{}")
-    read_clips(clips, stages, tmp_path, withheld=nothing)
-    read_clips(clips[1:], stages, tmp_path, withheld=nothing)
-    assert len(list((tmp_path / "readings").iterdir())) == 3
-    assert (tmp_path / "mine.json").exists()
+    mine = [tmp_path / "mine.json", tmp_path / "readings" / "mine.json", tmp_path / "readings" / ".notes"]
+    (tmp_path / "readings").mkdir()
+    for path in mine:
+        path.write_text("{}")
+    read(clips, stages, tmp_path)
+    left = next((tmp_path / "readings").glob("?" * 64 + ".json"))
+    left.with_name(f".{left.name}.partial-1-1").write_text("{")
+    read(clips[1:], stages, tmp_path)
+    assert len(list((tmp_path / "readings").iterdir())) == 3 + 2
+    assert all(path.exists() for path in mine)
 
 
 def test_clips_that_cannot_be_read_are_named_and_the_others_kept(clips, stages, counting, tmp_path):
@@ -177,12 +141,12 @@ def test_clips_that_cannot_be_read_are_named_and_the_others_kept(clips, stages, 
         *clips[:2],
         replace(clips[0], clip="y", media=tmp_path / "none"),
     ]
-    with pytest.raises(ClipError, match=r"^2 of 4 clips could not be read\. x: .*broken\.mp4.* y: .*No such file"):
-        read_clips(listed, stages, tmp_path / "out", withheld=nothing)
+    with pytest.raises(ClipError, match=r"^2 of 4 clips could not be read\. x: .*broken\.mp4.* y: .*none' is no file"):
+        read(listed, stages, tmp_path / "out")
     assert counting.asked["sound"] == 2
-    assert len(load_readings(clips[:2], tmp_path / "out", withheld=nothing)) == 2
+    assert len(load(clips[:2], tmp_path / "out")) == 2
     with pytest.raises(ClipError, match="no reading of clip 'x'"):
-        load_readings(listed, tmp_path / "out", withheld=nothing)
+        load(listed, tmp_path / "out")
 
 
 def test_a_stage_that_fails_on_one_clip_is_named_and_the_others_are_read(clips, stages, counting, tmp_path):
@@ -196,167 +160,232 @@ def test_a_stage_that_fails_on_one_clip_is_named_and_the_others_are_read(clips, 
 
     counting.transcribe = fail_once
     with pytest.raises(ClipError, match=r"1 of 2 clips .* a: a stage could not take it \(ValueError: too shrill\)"):
-        read_clips(clips[:2], stages, tmp_path, withheld=nothing)
-    assert load_readings(clips[1:2], tmp_path, withheld=nothing)[0].transcript == "bad jobs"
+        read(clips[:2], stages, tmp_path)
+    assert load(clips[1:2], tmp_path)[0].transcript == "bad jobs"
 
 
 def test_stages_that_are_left_out_read_nothing(clips, tmp_path):
-    (reading,) = read_clips(clips[:1], Stages("none"), tmp_path, withheld=nothing)
-    assert (reading.transcript, reading.opinions, reading.scenes, dict(reading.features)) == (None, (), (), {})
+    (reading,) = read(clips[:1], Stages("none"), tmp_path)
+    assert (reading.transcript, reading.opinions, reading.scenes, dict(reading.features)) == (None, None, (), {})
 
 
-def reading(clip, *, said=None, opinions=(), scene=None):
-    return Reading(clip.clip, "", (), said, opinions, ((0.0, scene),) if scene else (), {})
+@pytest.fixture
+def stopping(stages, counting):
+    """The same stages, which are interrupted at the first clip that they see."""
+
+    class Stopping:
+        def scene(self, image):
+            raise KeyboardInterrupt
+
+    return replace(stages, scenes=Stopping(), digest="stopping")
 
 
-def test_months_of_an_outlet_are_summed_and_those_of_few_people_left_out(clips, tmp_path):
-    readings = [
-        reading(clips[0], opinions=(GOOD,), scene="studio"),
-        reading(clips[1], opinions=(GOOD, Opinion("health", Sentiment.NEUTRAL)), scene="studio"),
-        reading(clips[2], opinions=(BAD,)),
-        reading(clips[3], scene="sea"),
-    ]
-    cells = summarise(clips, readings, least_people=1)
-    assert [(c.outlet, c.month, c.clips, c.people) for c in cells] == [
-        ("north", "2026-10", 2, 2),
-        ("north", "2026-11", 1, 1),
-        ("south", "2026-10", 1, 1),
-    ]
-    assert aspects_of(cells) == ["health", "jobs"]
-    assert [row[4:] for row in rows_of(cells)] == [["studio", "+0.00", "+1.00"], ["-", "-", "-1.00"], ["sea", "-", "-"]]
-    assert [cell.month for cell in summarise(clips, readings, least_people=2)] == ["2026-10"]
-    draw(cells, tmp_path / "one.svg")
-    draw(cells, tmp_path / "two.svg")
-    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
-    draw([], tmp_path / "none.svg")
-    assert not (tmp_path / "none.svg").exists()
+def test_what_was_withdrawn_is_gone_before_anything_is_read(clips, stages, stopping, tmp_path):
+    read(clips, stages, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        read(clips, stopping, tmp_path, of("ann", AUDIO))
+    assert kept(tmp_path) == {"b", "d"}
+    with pytest.raises(ClipError, match="no reading of clip 'a'"):
+        load(clips, tmp_path, of("ann", AUDIO))
+    with pytest.raises(ClipError, match="2 readings, such as that of 'a', withhold"):  # that was not forgotten
+        read(clips, stages, tmp_path)
+    assert kept(tmp_path) == {"b", "d"}
+    assert read(clips, stages, tmp_path, of("ann", AUDIO))[0].withheld == (AUDIO,)
 
 
-def test_scores_are_those_that_a_hand_computes(clips):
-    known = [
-        replace(clips[0], transcript="Kids are talking.", opinions=(GOOD,), scene="studio"),
-        replace(clips[1], transcript="By the door", opinions=(GOOD,), scene="sea"),
-        replace(clips[2], opinions=()),
-        clips[3],
-    ]
-    readings = [
-        reading(clips[0], said="kids are walking", opinions=(GOOD,), scene="studio"),
-        reading(clips[1], said="by door", opinions=(BAD,), scene="studio"),
-        reading(clips[2], said="", opinions=()),
-        reading(clips[3]),
-    ]
-    found = score(known, readings)
-    assert found["wer"] == pytest.approx(2 / 6)
-    # truth: good, good, none; read: good, bad, none. F1: good 2/3, bad 0, none 1.
-    assert found["aspect_macro_f1"] == pytest.approx((2 / 3 + 0 + 1) / 3)
-    assert found["scene_macro_f1"] == pytest.approx((2 / 3 + 0) / 2)
-    assert set(score(known[:1], [replace(readings[0], transcript=None)])) == {"scene_macro_f1"}
-    with pytest.raises(ClipError, match="truth of nothing"):
-        score(known[3:], readings[3:])
+def test_what_one_deployment_withholds_is_not_lost_to_another_s_withdrawal(clips, stages, tmp_path):
+    read(clips[:1], stages, tmp_path, of("ann", AUDIO))
+    for _ in range(2):
+        with pytest.raises(ClipError, match="withhold what this deployment does not"):
+            read(clips[:1], stages, tmp_path, of("ann", VISION))
+        assert kept(tmp_path) == set()
+    assert read(clips[:1], stages, tmp_path, of("ann", AUDIO, VISION))[0].withheld == (AUDIO, VISION)
 
 
-def test_a_table_of_readings_is_a_cohort_in_which_text_falls_with_the_voice(clips, stages, tmp_path):
-    readings = read_clips(clips, stages, tmp_path / "out", withheld=nothing)
-    files = write_table(clips, readings, tmp_path / "table")
-    sources = {m: Source(path) for m, path in files.items()} | {
-        TEXT: Source(files[TEXT], derived_from=(AUDIO,), consent="follows")
-    }
-    cohort = table(
-        tmp_path / "table" / "index.csv",
-        sources,
-        task=Task("regression", low=-3, high=3),
-        name="clips",
-        description=".",
-    )
-    assert cohort.presence.tolist() == [[True] * 3] * 3 + [[False, False, True]]
-    assert cohort.closure({("ann", AUDIO)}) == {("ann", AUDIO), ("ann", TEXT)}
-    homeless = [replace(clips[0], place={})]
-    with pytest.raises(ClipError, match="1 clips have no label, partition, split, such as 'a'"):
-        write_table(homeless, readings[:1], tmp_path / "table")
-    with pytest.raises(ClipError, match="No features"):
-        write_table(clips[:1], [replace(readings[0], features={})], tmp_path / "table")
+def test_a_reading_is_the_person_s_of_whom_it_was_made(clips, stages, stopping, tmp_path):
+    read(clips, stages, tmp_path, of("ann", AUDIO))
+    renamed = [replace(clips[0], subject="ben"), *clips[1:]]
+    with pytest.raises(ClipError, match="no reading of clip 'a' that may be used"):
+        load(renamed, tmp_path, of("ben", AUDIO))
+    with pytest.raises(KeyboardInterrupt):
+        read(renamed, stopping, tmp_path, of("ann", AUDIO))
+    assert kept(tmp_path) == {"b", "c", "d"}
 
 
-LIST = "clip,subject,outlet,published,media,transcript,aspects,scene\n"
+def test_a_file_shows_everybody_under_whom_it_is_listed(clips, stages, tmp_path):
+    both = [clips[0], replace(clips[0], clip="a2", subject="ben")]
+    assert [reading.transcript for reading in read(both, stages, tmp_path)] == ["good jobs", "good jobs"]
+    with pytest.raises(ClipError, match="no reading of clip 'a'"):
+        load(both, tmp_path, of("ben", AUDIO))
+    found = read(both, stages, tmp_path, of("ben", AUDIO))
+    assert [(reading.withheld, reading.transcript) for reading in found] == [((AUDIO,), None)] * 2
+    found = read(both, stages, tmp_path, lambda who, m: (who, m) in {("ann", VISION), ("ben", AUDIO)})
+    assert [reading.withheld for reading in found] == [(AUDIO, VISION)] * 2
 
 
-def test_a_list_says_who_when_and_what_is_true(tmp_path):
-    path = tmp_path / "list.csv"
-    told = "a,ann,north,2026-10-03,media/a.mp4,Good jobs,jobs:positive; health : neutral ,studio\n"
-    path.write_text(LIST + told + "b,ben,north,2026-10-09,b.mp4,,,\n")
-    first, second = read_manifest(path)
-    assert first.media == tmp_path / "media" / "a.mp4"
-    assert first.opinions == (GOOD, Opinion("health", Sentiment.NEUTRAL))
-    assert (first.published, first.scene, first.place) == (date(2026, 10, 3), "studio", {})
-    assert (second.transcript, second.opinions, second.scene) == (None, None, None)
+def test_a_deployment_that_withholds_less_does_not_bring_a_voice_back_by_mistake(clips, stages, counting, tmp_path):
+    read(clips, stages, tmp_path, of("ann", AUDIO))
+    counting.asked.clear()
+    with pytest.raises(ClipError, match="2 readings, such as that of 'a', withhold what this deployment does not") as e:
+        read(clips, stages, tmp_path)
+    assert "--home" in e.value.remedy
+    assert "--fresh" in e.value.remedy
+    assert kept(tmp_path) == {"a", "b", "c", "d"}
+    assert not counting.asked
+    assert read(clips, stages, tmp_path, fresh=True)[0].transcript == "good jobs"
 
 
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        ("a,ann,north,3.10.2026,a.mp4,,,\n", r"row 0 \(clip 'a'\): '3\.10\.2026' is no date"),
-        ("a,,north,2026-10-03,a.mp4,,,\n", r"row 0 \(clip 'a'\): subject is empty"),
-        ("a,ann,north,2026-10-03,a.mp4,,jobs:great,\n", "'great' is not a valid Sentiment"),
-        ("a,ann,north,2026-10-03,a.mp4,,,\na,ann,north,2026-10-04,b.mp4,,,\n", r"row 1 \(clip 'a'\): .* twice"),
-    ],
-)
-def test_a_row_that_is_wrong_is_named(tmp_path, rows, message):
-    path = tmp_path / "list.csv"
-    path.write_text(LIST + rows)
-    with pytest.raises(RowError, match=message):
-        read_manifest(path)
+def test_a_withdrawal_that_comes_while_clips_are_read_counts_from_the_next_one_on(clips, stages, tmp_path):
+    asked = []
+
+    def ask():
+        asked.append(True)
+        return of("ann", AUDIO) if len(asked) > 2 else nothing
+
+    found = read_clips(clips[:3], stages, tmp_path, withheld=ask)
+    assert [reading.transcript for reading in found] == ["good jobs", "bad jobs", None]
+    found = read(clips[:3], stages, tmp_path, of("ann", AUDIO))
+    assert [reading.transcript for reading in found] == [None, "bad jobs", None]
 
 
-def test_an_empty_list_and_one_without_columns_are_refused(tmp_path):
-    path = tmp_path / "list.csv"
-    path.write_text(LIST)
-    with pytest.raises(CohortError, match="no clips"):
-        read_manifest(path)
-    path.write_text("clip\na\n")
-    with pytest.raises(CohortError, match="subject, outlet, published, media"):
-        read_manifest(path)
+def test_two_runs_in_one_folder_come_one_after_the_other(clips, stages, tmp_path):
+    begun, done = Event(), Event()
+
+    def second():
+        begun.set()
+        read(clips[:1], stages, tmp_path)
+        done.set()
+
+    thread = Thread(target=second)
+    with locked(tmp_path / ".lock"):
+        thread.start()
+        assert begun.wait(30)
+        assert not done.wait(0.3)
+        assert not list((tmp_path / "readings").glob("*"))
+    thread.join(30)
+    assert done.is_set()
 
 
-def test_a_file_plugs_stages_in_by_name(make_media, tmp_path):
-    for kind, colour in (("studio", RED), ("sea", BLUE)):
-        (tmp_path / "scenes" / kind).mkdir(parents=True)
-        make_media(tmp_path / "scenes" / kind / "1.mp4", colours=(colour,), tone=None)
-    path = tmp_path / "stages.toml"
-    path.write_text(
-        f'every = 0.5\n[aspects]\nuse = "mbd.clips.stock.lexicon:Lexicon"\nterms.jobs = ["jobs"]\n'
-        f'[scenes]\nuse = "mbd.clips.stock.palette:Palette"\nexamples = "{tmp_path / "scenes"}"\n'
-    )
-    found = load_stages(path)
-    assert found.every == 0.5
-    assert found.aspects.opinions("good jobs") == (GOOD,)
-    image = next(frames(tmp_path / "scenes" / "sea" / "1.mp4", every=1.0))[1]
-    assert found.scenes.scene(image) == "sea"
-    assert (found.transcriber, found.features) == (None, None)
-    path.write_text(path.read_text().replace("0.5", "0.25"))
-    assert load_stages(path).digest != found.digest
+def test_an_answer_that_is_none_is_named_with_its_clip_and_the_others_are_read(clips, stages, counting, tmp_path):
+    counting.scene = lambda image: None if image.mean(axis=(0, 1)).argmax() else "studio"
+    with pytest.raises(ClipError, match=r"3 of 4 clips .* b: The reader of scenes answered None\. c: .* d: "):
+        read(clips, stages, tmp_path)
+    assert kept(tmp_path) == {"a"}
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("every = 0\n", "seconds above 0"),
-        ("every = true\n", "seconds above 0"),
-        ("every = inf\n", "seconds above 0"),
-        ("every = nan\n", "seconds above 0"),
-        ("[hearing]\n", "no stage is called 'hearing'"),
-        ("[aspects]\n", "does not say what it is"),
-        ("aspects = 3\n", "does not say what it is"),
-        ('[aspects]\nuse = "mbd.clips.stock.lexicon"\n', "does not say what it is"),
-        ('[aspects]\nuse = "mbd.clips.stock.lexikon:Lexicon"\n', "cannot be made"),
-        ('[aspects]\nuse = "mbd.clips.stock.lexicon:Lexikon"\n', "cannot be made"),
-        ('[aspects]\nuse = "mbd.clips.stock.lexicon:Lexicon"\nwords = 1\n', "cannot be made .*words"),
-        ('[aspects]\nuse = "mbd.clips.stock.lexicon:Lexicon"\nterms = 1\n', "cannot be made .*int"),
-        ('[aspects]\nuse = "mbd.clips.stock.lexicon:Lexicon"\nterms.a = "jobs"\n', "no list"),
-        ("= 1", "cannot be read"),
-    ],
-)
-def test_a_file_of_stages_that_is_wrong_says_where(tmp_path, text, message):
-    path = tmp_path / "stages.toml"
-    path.write_text(text)
-    with pytest.raises(ClipError, match=message):
-        load_stages(path)
+def test_a_stage_is_one_also_where_it_has_no_length(clips, counting, tmp_path):
+    class Empty:
+        def __len__(self):
+            return 0
+
+        def transcribe(self, sound_N):
+            return counting.transcribe(sound_N)
+
+    (reading,) = read(clips[:1], Stages("one", transcriber=Empty()), tmp_path)
+    assert reading.transcript == "good jobs"
+
+
+def test_a_name_that_no_file_can_have_is_an_error_like_others(clips, stages, tmp_path):
+    with pytest.raises(ClipError, match=r"1 of 2 clips could not be read\. a: .*b\.mp4' is no file"):
+        read([replace(clips[0], media=tmp_path / "a\0b.mp4"), clips[1]], stages, tmp_path)
+    assert kept(tmp_path) == {"b"}
+
+
+def test_it_does_not_either_where_the_file_was_changed_or_was_away(clips, stages, make_media, tmp_path):
+    moved = replace(clips[0], media=tmp_path / "a.mp4")
+    make_media(moved.media, tone=2000.0)
+    read([moved], stages, tmp_path / "out", of("ann", AUDIO))
+    moved.media.rename(tmp_path / "away.mp4")
+    with pytest.raises(ClipError, match=r"1 of 1 clips .* is no file"):
+        read([moved], stages, tmp_path / "out", of("ann", AUDIO))
+    make_media(moved.media, tone=2500.0)
+    with pytest.raises(ClipError, match="withhold what this deployment does not"):
+        read([moved], stages, tmp_path / "out")
+
+
+def test_what_was_withdrawn_goes_also_where_another_reading_withholds_too_much(clips, stages, tmp_path):
+    read(clips, stages, tmp_path, of("ann", AUDIO))
+    with pytest.raises(ClipError, match="2 readings"):
+        read(clips, stages, tmp_path, of("ben", AUDIO))
+    assert kept(tmp_path) == {"a", "c", "d"}
+
+
+def test_a_deployment_that_goes_away_in_the_middle_brings_nothing_back(clips, stages, counting, tmp_path):
+    read(clips[:1], stages, tmp_path, of("ann", AUDIO))
+    counting.asked.clear()
+    answers = iter([of("ann", AUDIO)])
+    found = read_clips(clips[:3], stages, tmp_path, withheld=lambda: next(answers, nothing))
+    assert [reading.transcript for reading in found] == [None, "bad jobs", None]
+    assert counting.asked["sound"] == 1
+
+
+def test_a_person_whose_row_left_the_list_is_still_in_the_file(clips, stages, tmp_path):
+    both = [clips[0], replace(clips[0], clip="a2", subject="ben")]
+    read(both, stages, tmp_path)
+    (left,) = read(both[1:], stages, tmp_path)
+    assert left.people == ("ann", "ben")
+    with pytest.raises(ClipError, match="no reading of clip 'a2'"):
+        load(both[1:], tmp_path, of("ann", AUDIO))
+    for fresh in (False, True):
+        (left,) = read(both[1:], stages, tmp_path, of("ann", AUDIO), fresh=fresh)
+        assert (left.withheld, left.transcript) == ((AUDIO,), None)
+
+
+def test_what_cannot_be_read_now_leaves_what_was_read_before(clips, stages, counting, make_media, tmp_path):
+    moved = replace(clips[0], media=tmp_path / "a.mp4")
+    make_media(moved.media, tone=2000.0)
+    before = read([moved, clips[1]], stages, tmp_path / "out")
+    counting.asked.clear()
+    moved.media.rename(tmp_path / "away.mp4")
+    with pytest.raises(ClipError, match="what was read is kept"):
+        read([moved, clips[1]], stages, tmp_path / "out")
+    with pytest.raises(ClipError, match="no reading of clip 'a'"):
+        load([moved, clips[1]], tmp_path / "out")
+    (tmp_path / "away.mp4").rename(moved.media)
+    assert read([moved, clips[1]], stages, tmp_path / "out") == before
+    assert not counting.asked
+
+
+def test_a_file_that_changes_while_it_is_read_is_named(clips, stages, counting, make_media, tmp_path):
+    moved = replace(clips[0], media=tmp_path / "a.mp4")
+    make_media(moved.media, tone=2000.0)
+    hear = counting.transcribe
+
+    def hear_and_change(sound_N):
+        make_media(moved.media, tone=300.0)
+        return hear(sound_N)
+
+    counting.transcribe = hear_and_change
+    with pytest.raises(ClipError, match=r"a\.mp4 changed while it was read"):
+        read([moved], stages, tmp_path / "out")
+    assert kept(tmp_path / "out") == set()
+
+
+def test_readings_of_different_stages_are_not_mixed(clips, stages, counting, tmp_path):
+    read(clips[:2], stages, tmp_path)
+
+    def stop(sound_N):
+        raise KeyboardInterrupt
+
+    counting.transcribe = stop
+    with pytest.raises(KeyboardInterrupt):
+        read([replace(clips[3]), *clips[:2]], replace(stages, digest="two"), tmp_path)
+    with pytest.raises(ClipError, match="not all by the same stages"):
+        load([clips[3], *clips[:2]], tmp_path)
+    assert len(load(clips[:2], tmp_path)) == 2
+
+
+def test_a_name_with_a_colon_is_a_file_and_a_pipe_is_none(clips, stages, make_media, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    make_media(tmp_path / "clip.mp4", tone=2000.0).rename(tmp_path / "10:30.mp4")
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (found,) = read([replace(clips[0], media=Path("10:30.mp4"))], stages, tmp_path / "out")
+    assert found.transcript == "good jobs"
+    with pytest.raises(ClipError, match=r"pipe\.mp4' is no file"):
+        read([replace(clips[0], media=Path("pipe.mp4"))], stages, tmp_path / "out")
+
+
+def test_with_the_words_withdrawn_a_sound_is_decoded_only_for_its_features(clips, stages, monkeypatch, tmp_path):
+    monkeypatch.setitem(read_clips.__globals__, "sound", lambda path: pytest.fail("it was"))
+    (found,) = read(clips[:1], replace(stages, features=None), tmp_path, of("ann", TEXT))
+    assert found.transcript is None

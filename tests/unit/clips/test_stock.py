@@ -31,13 +31,21 @@ def test_silence_and_noise_are_no_speech(sphinx):
 
 
 @pytest.mark.real_data
-def test_some_words_of_a_real_voice_are_heard_and_no_clip_changes_the_next(sphinx, real_data):
+def test_some_words_of_a_real_voice_are_heard(sphinx, real_data):
     paths = [real_data("ravdess") / "clips" / f"03-01-03-02-02-01-{actor}.flac" for actor in ("05", "09", "11")]
     heard = [sphinx.transcribe(sound(path)) for path in paths]
     truth = ["dogs", "are", "sitting", "by", "the", "door"]
     assert max(sum(word in said.split() for word in truth) for said in heard) >= 5
-    assert [sphinx.transcribe(sound(path)) for path in reversed(paths)][::-1] == heard
     assert all(re.fullmatch(r"[a-z']+( [a-z']+)*", said) for said in heard)
+
+
+@pytest.mark.real_data
+def test_a_voice_changes_nothing_that_is_heard_of_the_next(sphinx, real_data):
+    """Of these two, a decoder that went on would hear the second in other words."""
+    first, second = (real_data("ravdess") / "clips" / f"03-01-03-02-01-01-{actor}.flac" for actor in ("02", "04"))
+    alone = Sphinx().transcribe(sound(second))
+    assert sphinx.transcribe(sound(first)) != ""
+    assert sphinx.transcribe(sound(second)) == alone != ""
 
 
 @pytest.mark.parametrize(
@@ -48,6 +56,8 @@ def test_some_words_of_a_real_voice_are_heard_and_no_clip_changes_the_next(sphin
         ("there are jobs", [("economy", "neutral")]),
         ("great jobs. an awful hospital.", [("economy", "positive"), ("health", "negative")]),
         ("JOBS! Love. hate", [("economy", "neutral")]),
+        ("great jobs. awful jobs. awful awful jobs", [("economy", "negative")]),
+        ("great wonderful jobs. there are jobs. bad jobs", [("economy", "positive")]),
         ("jobsworth hospitals", []),
         ("", []),
     ],
@@ -62,7 +72,16 @@ def test_an_aspect_without_terms_is_refused(terms):
         Lexicon(terms)
 
 
+@pytest.mark.parametrize("terms", [{"economy": "jobs"}, {"economy": {"jobs": ["work"]}}, {"economy": [1]}])
+def test_terms_that_are_no_list_of_words_are_refused(terms):
+    with pytest.raises(ClipError, match="no list"):
+        Lexicon(terms)
+
+
 def test_terms_are_words_and_no_patterns():
+    assert [o.aspect for o in Lexicon({"tongues": ["C++"]}).opinions("we write c++, well")] == ["tongues"]
+    assert [o.aspect for o in Lexicon({"lands": ["U.S."]}).opinions("the U.S. grows")] == ["lands"]
+    assert Lexicon({"tongues": ["c"]}).opinions("cc") == ()
     assert Lexicon({"odd": ["a.b", "c("]}).opinions("axb c") == ()
 
 

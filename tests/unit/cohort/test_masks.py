@@ -271,3 +271,21 @@ def test_masks_share_a_digest_exactly_when_they_do_the_same_to_the_same_rows(peo
 )
 def test_the_digests_of_stored_results_come_out_again(random_cohort, condition, digest):
     assert draw_masks(random_cohort(0), condition, 7).digest == digest
+
+
+def test_noise_of_another_strength_or_seed_is_another_draw_and_no_multiple(people):
+    """Else a network that is steady at one strength would be so at all, and seeds would say nothing."""
+    batch = make_batch(people, range(len(people)))
+    scales = {m: np.ones(channel.dim) for m, channel in people.channels.items()}
+
+    def drawn(noise, seed):
+        masks = draw_masks(people, Condition(Protocol.SPECTRUM, "noise", noise=noise), seed)
+        moved = masks.apply(batch, range(len(people)), scales)
+        units = [((moved.features[m] - x) / noise)[batch.valid[m]].flatten() for m, x in batch.features.items()]
+        return torch.cat(units)
+
+    one = drawn(1.0, 0)
+    assert len(one) > 500
+    assert torch.equal(one, drawn(1.0, 0))
+    for other in (drawn(2.0, 0), drawn(1.0, 1)):
+        assert abs(torch.corrcoef(torch.stack([one, other]))[0, 1]) < 0.15

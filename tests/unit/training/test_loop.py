@@ -268,6 +268,14 @@ def test_a_network_is_told_each_epoch_before_it(cohort, recipe, monkeypatch):
     assert told == [(n, recipe.epochs) for n in range(len(done.transcript.curve))]
 
 
+def test_weights_of_a_later_stage_are_kept_also_where_those_of_an_earlier_one_are_better(cohort, recipe, monkeypatch):
+    scores = [epoch.score for epoch in train(recipe, cohort, seed=0).transcript.curve]
+    assert scores[1] != min(scores)
+    for later, kept in ({1}, 1), ({0, 1}, min((0, 1), key=scores.__getitem__)), (set(), scores.index(min(scores))):
+        monkeypatch.setattr(MissingByDesign, "stage", lambda self, epoch, epochs, later=later: int(epoch in later))
+        assert train(recipe, cohort, seed=0).transcript.chosen_epoch == kept
+
+
 def test_a_network_that_reads_the_clip_before_is_given_it_in_training_and_selection(cohort, recipe, monkeypatch):
     seen = {True: 0, False: 0}
     forward = MissingByDesign.forward
