@@ -36,7 +36,7 @@ demo: $(STAMP)  ## train, withdraw one voice, certify, verify: the whole story o
 	@$(BIN)/mbd demo
 
 test: $(STAMP)  ## all tests, in parallel
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -n $${MBD_TEST_WORKERS:-2} --dist worksteal
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n $${MBD_TEST_WORKERS:-3} --dist worksteal
 
 check: $(STAMP)  ## format, lint, strict types, import contracts, documents against the code
 	@$(BIN)/ruff format --check .

@@ -94,6 +94,20 @@ def pool(folds: Sequence[Result]) -> Result:
     )
 
 
+def training(fold: int, result: Result) -> dict[str, Any]:
+    """One training as a line to check the tables by: its end, its error, and what was taken from whom."""
+    errors = [sum(each.errors) / sum(result.rows) for each in result.conditions.values()]
+    return {
+        "fold": fold,
+        "backbone": result.backbone,
+        "seed": result.seed,
+        "epochs": result.epochs,
+        "kept": result.chosen_epoch + 1,
+        "error": round(statistics.fmean(errors), 4),
+        "masks": json_digest([each.masks for each in result.conditions.values()]),
+    }
+
+
 def withdrawal(cohort: Cohort, recipe: Recipe) -> dict[str, Any]:
     """One person withdraws the voice from a line on a public backbone: what is kept of it for the table."""
     (step,) = withdrawals(cohort, recipe, speakers(cohort)[:1], lambda: None)
@@ -141,6 +155,7 @@ def main(name: str, kept: Path | None) -> None:
         "endings": str(Endings.of(trained, people.recipe.patience)),
         **tables,
         "withdrawals": withdrawn,
+        "trainings": [training(n, result) for n, results in enumerate(by_fold) for result in results],
     }
     (RESULTS / f"zoo-{name}.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -15,6 +15,7 @@ from mbd.backbones.zoo import ZOO
 from mbd.benchmark.result import Result
 from mbd.cohort.modality import Modality, pattern_name
 from mbd.cohort.protocols import Protocol
+from mbd.metrics.bootstrap import Interval, paired_interval
 from mbd.metrics.comparison import Comparison, compare
 
 BASELINE = "control"
@@ -128,6 +129,17 @@ class Leaderboard:
         rows_SP = np.array([run.rows for run in self._runs[backbone]], dtype=np.float64)
         return None if min(rows_SP.shape) < 2 else compare(mine, theirs, rows_SP)
 
+    def over_people(self, backbone: str, conditions: Sequence[str]) -> Interval | None:
+        """The same difference with a paired bootstrap interval over people alone, for these very seeds.
+
+        None for the baseline itself, without it, and where there are not two people.
+        """
+        if backbone == BASELINE or BASELINE not in self._runs:
+            return None
+        mine, theirs = (self._errors(name, conditions) for name in (backbone, BASELINE))
+        rows_P = np.mean([run.rows for run in self._runs[backbone]], axis=0)
+        return None if len(rows_P) < 2 else paired_interval((mine - theirs).mean(axis=0), rows_P)
+
     def _errors(self, backbone: str, conditions: Sequence[str]) -> NDArray[np.float64]:
         """[S, P], the mean over conditions."""
         every = [[run.conditions[name].errors for run in self._runs[backbone]] for name in conditions]
@@ -175,17 +187,25 @@ def with_all_channels(board: Leaderboard) -> Table:
 
 
 def by_protocol(board: Leaderboard) -> Table:
-    """The headline metric, averaged over each protocol's conditions, and whether it is better than the baseline."""
+    """The headline metric, averaged over each protocol's conditions, and whether it is better than the baseline.
+
+    The last column is a paired bootstrap's over people, for these very seeds.
+    """
+
+    def bootstrapped(found: Interval | None) -> str:
+        return "-" if found is None else f"[{found.low:+.3f}, {found.high:+.3f}]"
+
     protocols = [protocol for protocol in Protocol if board.of_protocol(protocol)]
     rows = [
         [
             name,
             *(str(board.spread(name, board.of_protocol(protocol), board.headline)) for protocol in protocols),
             verdict(board.against_baseline(name, board.conditions)),
+            bootstrapped(board.over_people(name, board.conditions)),
         ]
         for name in board.backbones
     ]
-    return ["backbone", *protocols, f"error against {BASELINE}"], rows
+    return ["backbone", *protocols, f"error against {BASELINE}", "over people alone"], rows
 
 
 def balance_and_cost(board: Leaderboard) -> Table:

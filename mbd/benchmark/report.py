@@ -22,9 +22,9 @@ from mbd.durable import write_durably
 _LEGEND = """\
 Mean ± standard deviation over seeds. Networks are ordered by their mean error over all conditions. *Error against
 control* is the difference of mean errors a row over all conditions, less being better, with a 95 % interval over test
-people and seeds. φ is the Shapley value of a modality: what it takes off the mean error of a row. MEI and MLI are by
-our own definitions (`mbd/metrics/balance.py`). No interval is
-corrected for how many networks are compared."""
+people and seeds; *over people alone* is a paired bootstrap interval over people, for these very seeds. No interval is
+corrected for how many networks are compared. φ is the Shapley value of a modality: what it takes off the mean error of
+a row. MEI and MLI are by our own definitions (`mbd/metrics/balance.py`)."""
 
 
 def write_report(

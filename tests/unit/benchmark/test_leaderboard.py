@@ -3,6 +3,7 @@
 import statistics
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from mbd.benchmark.figures import draw
@@ -19,6 +20,7 @@ from mbd.benchmark.leaderboard import (
 from mbd.benchmark.result import Endings, Measured, Result
 from mbd.cohort.modality import Modality
 from mbd.cohort.protocols import Protocol
+from mbd.metrics.bootstrap import paired_interval
 from mbd.metrics.comparison import Comparison
 
 CONDITIONS = ("fixed/t", "fixed/a", "fixed/ta", "rates/0.5")
@@ -96,6 +98,26 @@ def test_a_difference_whose_interval_holds_zero_is_called_no_difference(low, hig
 def test_one_seed_or_one_person_is_compared_with_nothing():
     alone = Leaderboard([result(name, 0, (1.0, 1.0, 1.0)) for name in ("control", "mbd")], CHANNELS)
     assert alone.against_baseline("mbd", CONDITIONS) is None
+    found = alone.over_people("mbd", CONDITIONS)
+    assert (found.mean, found.low, found.high) == (0.0, 0.0, 0.0)
+    one_person = [
+        replace(
+            run, rows=(2,), conditions={"fixed/ta": Measured("fixed", "00", {"mae": 0.5, "acc2_non0": 0.5}, (1.0,))}
+        )
+        for run in (result(name, 0, (1.0, 1.0, 1.0)) for name in ("control", "mbd"))
+    ]
+    assert Leaderboard(one_person, CHANNELS).over_people("mbd", ["fixed/ta"]) is None
+
+
+def test_over_people_alone_is_the_paired_bootstrap_of_the_mean_over_seeds(board):
+    errors = {"control": (1.0, 1.1, 0.91), "mbd": (0.5, 0.6, 0.41)}
+    differences = np.array(errors["mbd"]) - np.array(errors["control"])
+    found, by_hand = board.over_people("mbd", CONDITIONS), paired_interval(differences, np.full(3, 2.0))
+    assert (found.mean, found.low, found.high) == pytest.approx((by_hand.mean, by_hand.low, by_hand.high))
+    assert board.over_people("control", CONDITIONS) is None
+    columns, rows = by_protocol(board)
+    assert columns[-1] == "over people alone"
+    assert rows[0][-1] == f"[{by_hand.low:+.3f}, {by_hand.high:+.3f}]"
 
 
 def test_tables_have_a_row_for_each_network_and_a_column_for_each_condition(board):

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import alignmamba
 from benchmarks.reliability import falls
-from benchmarks.zoo import pool
+from benchmarks.zoo import pool, training
 from mbd.benchmark.result import Measured, Result
 
 
@@ -33,6 +33,14 @@ def test_what_one_fold_does_not_have_is_not_made_up():
     assert set(pooled.conditions["fixed/ta"].metrics) == {"mae"}
     assert pooled.mei is None
     assert pooled.mli is not None
+
+
+def test_a_training_is_told_with_its_end_its_error_and_its_masks():
+    one, other = fold((2, 1), mae=0.5), fold((3,), mae=0.5)
+    told = training(4, one)
+    masks = told.pop("masks")
+    assert told == {"fold": 4, "backbone": "mbd", "seed": 3, "epochs": 7, "kept": 6, "error": 0.5}
+    assert masks == training(0, replace(one, backbone="control"))["masks"] != training(0, other)["masks"]
 
 
 def test_masks_of_other_folds_are_other_masks():

@@ -30,7 +30,7 @@ def lower_epsilon(run):
     low, high = 0.0, 1.0
     while subsampled_delta(high, *run) > DELTA:
         low, high = high, 2 * high
-    for _ in range(40):
+    for _ in range(24):
         middle = (low + high) / 2
         low, high = (middle, high) if subsampled_delta(middle, *run) > DELTA else (low, middle)
     return low
