@@ -36,15 +36,15 @@ demo: $(STAMP)  ## train, withdraw one voice, certify, verify: the whole story o
 	@$(BIN)/mbd demo
 
 test: $(STAMP)  ## all tests, in parallel
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -n $${MBD_TEST_WORKERS:-3} --dist worksteal
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n $${MBD_TEST_WORKERS:-2} --dist worksteal
 
 check: $(STAMP)  ## format, lint, strict types, import contracts, documents against the code
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy
-	@$(BIN)/lint-imports
-	@$(BIN)/python -m benchmarks.readme --check
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -q tests/architecture
+	@$(BIN)/mypy & types=$$!; \
+		$(BIN)/lint-imports && $(BIN)/python -m benchmarks.readme --check && \
+		OMP_NUM_THREADS=1 $(BIN)/pytest -q tests/architecture; rest=$$?; \
+		wait $$types && exit $$rest
 
 # The deployment of `mbd` without --home; where there is none yet, the demo's.
 serve: $(STAMP)  ## API, worker and predictor on one machine, until Ctrl-C

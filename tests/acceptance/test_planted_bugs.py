@@ -9,6 +9,8 @@ from benchmarks.planted_bugs import PATCHES, RESULT, attack, bugs
 from mbd.workflow.canaries import CANARY_ATTACKS
 
 BUGS = bugs()
+HELD_ELSEWHERE = {"noisy-start"}
+"""It takes a minute, and passes clean code in `tests/unit/attacks/test_noisy_start.py` and in the README's commands."""
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ def test_a_planted_bug_is_caught(nursery, bug):
     assert found.broken, f"{bug.attack} passed: {bug.text}"
 
 
-@pytest.mark.parametrize("name", sorted({bug.attack for bug in BUGS}))
+@pytest.mark.parametrize("name", sorted({bug.attack for bug in BUGS} - HELD_ELSEWHERE))
 def test_the_same_attack_passes_clean_code(nursery, name):
     found = attack(nursery, [name])
     assert (found.error, found.broken) == (None, [])
