@@ -41,6 +41,7 @@ test: $(STAMP)  ## all tests, in parallel
 check: $(STAMP)  ## format, lint, strict types, import contracts, documents against the code
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
+	@# types take as long as all the rest: side by side on two cores
 	@$(BIN)/mypy & types=$$!; \
 		$(BIN)/lint-imports && $(BIN)/python -m benchmarks.readme --check && \
 		OMP_NUM_THREADS=1 $(BIN)/pytest -q tests/architecture; rest=$$?; \

@@ -14,7 +14,7 @@ from rich.progress import track
 from benchmarks.cohorts import DATA, RESULTS
 from mbd.clips.manifest import Clip
 from mbd.clips.media import sound
-from mbd.clips.pipeline import Reading
+from mbd.clips.reading import Reading
 from mbd.clips.scores import score
 from mbd.clips.stock.sphinx import Sphinx
 from mbd.cohort.importers.files import read_csv
@@ -33,9 +33,19 @@ def main() -> None:
         row, heard = rows[name], sound(path)
         clip = Clip(name, str(row["actor"]), "film", DAY, path, {}, row["text"], None, None)
         said = "" if heard is None else sphinx.transcribe(heard)
-        found.setdefault(str(row["emotion"]), []).append(
-            (clip, Reading(name, clip.subject, (clip.subject,), name, "", (), said, None, (), {}))
+        reading = Reading(
+            clip=name,
+            subject=clip.subject,
+            people=(clip.subject,),
+            media=name,
+            stages="",
+            withheld=(),
+            transcript=said,
+            opinions=None,
+            scenes=(),
+            features={},
         )
+        found.setdefault(str(row["emotion"]), []).append((clip, reading))
     groups = {**found, "all": [pair for pairs in found.values() for pair in pairs]}
     result = {
         name: {"clips": len(pairs), "wer": score(*zip(*pairs, strict=True))["wer"]} for name, pairs in groups.items()

@@ -20,6 +20,7 @@ from benchmarks.peers import tables
 from benchmarks.service_table import service_table
 from mbd.backbones.zoo import ZOO
 from mbd.benchmark.leaderboard import METRICS, markdown
+from mbd.benchmark.result import Endings
 from mbd.metrics.bootstrap import Interval, paired_interval
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -133,7 +134,7 @@ def zoo_trainings(name: str) -> str:
     """How much was trained, and how it ended."""
     found = load_results(f"zoo-{name}")
     folds = f"{found['folds']} fold{'s'[: found['folds'] > 1]}"
-    return f"{found['people']} test people in {folds}, {found['seeds']} seeds. {found['endings']}"
+    return f"{found['people']} test people in {folds}, {found['seeds']} seeds. {Endings(**found['endings'])}"
 
 
 def zoo_withdrawals(name: str) -> str:

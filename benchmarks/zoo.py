@@ -16,7 +16,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +152,7 @@ def main(name: str, kept: Path | None) -> None:
         "folds": people.folds,
         "metric": board.headline,
         "people": sum(len(results[0].rows) for results in by_fold),
-        "endings": str(Endings.of(trained, people.recipe.patience)),
+        "endings": asdict(Endings.of(trained, people.recipe.patience)),
         **tables,
         "withdrawals": withdrawn,
         "trainings": [training(n, result) for n, results in enumerate(by_fold) for result in results],

@@ -177,7 +177,6 @@ class Backbone(nn.Module, ABC):
 
     def stage(self, epoch: int, epochs: int) -> int:
         """In which stage of training an epoch is: weights of one stage are not kept once there are some of a later."""
-        del epoch, epochs
         return 0
 
     def read(self, modality: Modality, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -53,7 +53,7 @@ def _rates(board: Leaderboard) -> Figure:
         found = [board.spread(backbone, [name], board.headline) for name in names]
         mean = np.array([spread.mean for spread in found])
         sd = np.array([spread.sd or 0.0 for spread in found])
-        colour, line = _style(backbone)
+        colour, line, _ = _style(backbone)
         axes.plot(rates, mean, color=colour, linestyle=line, label=backbone)
         axes.fill_between(rates, mean - sd, mean + sd, color=colour, alpha=0.1, linewidth=0)
     axes.set_xlabel("probability that a channel of a row is missing")
@@ -90,10 +90,10 @@ def _cost(board: Leaderboard) -> Figure:
     return figure
 
 
-def _style(backbone: str) -> tuple[str, str]:
-    """Colour and line, alike in every picture."""
+def _style(backbone: str) -> tuple[str, str, str]:
+    """Colour, line and marker, alike in every picture."""
     n = list(ZOO).index(backbone)
-    return _COLOURS[n % len(_COLOURS)], _LINES[n % len(_LINES)]
+    return _COLOURS[n % len(_COLOURS)], _LINES[n % len(_LINES)], _MARKERS[n % len(_MARKERS)]
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
@@ -105,7 +105,7 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
 
 def _point(axes: Axes, backbone: str, x: float, y: float, *, xerr: float | None, yerr: float | None) -> None:
     """One network with its standard deviations over seeds."""
-    colour, marker = _style(backbone)[0], _MARKERS[list(ZOO).index(backbone) % len(_MARKERS)]
+    colour, _, marker = _style(backbone)
     axes.errorbar(x, y, xerr=xerr, yerr=yerr, fmt=marker, color=colour, elinewidth=0.7, label=backbone)
 
 

@@ -62,10 +62,6 @@ class Plan:
         """Everything there is to train, seed by seed, so that an interrupted benchmark has whole seeds."""
         return tuple(Unit(name, seed) for seed, name in product(range(self.seeds), self.backbones))
 
-    def source_of(self, backbone: str) -> str:
-        """SHA-256 of the file that a network is written in: after it was changed, old results are not its own."""
-        return file_digest(Path(inspect.getfile(ZOO[backbone])))
-
     def conditions(self, cohort: Cohort) -> tuple[Condition, ...]:
         """What is done to the test rows of a cohort, one after the other."""
         return tuple(each for each in all_conditions(cohort.modalities) if each.protocol in self.protocols)
@@ -104,6 +100,11 @@ def identity(plan: Plan, cohort: Cohort) -> dict[str, Any]:
         "protocols": list(plan.protocols),
         "versions": versions(),
     }
+
+
+def source_of(backbone: str) -> str:
+    """SHA-256 of the file that a network is written in: after it was changed, old results are not its own."""
+    return file_digest(Path(inspect.getfile(ZOO[backbone])))
 
 
 def _require_known(what: str, names: Sequence[str], known: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from mbd.benchmark.plan import Plan, Unit, identity, require_rows
+from mbd.benchmark.plan import Plan, Unit, identity, require_rows, source_of
 from mbd.benchmark.result import Result
 from mbd.benchmark.unit import run_unit
 from mbd.cohort import folder
@@ -55,14 +55,14 @@ def run(
     cohort = folder.read(stored)
     require_rows(cohort)
     _claim(out, plan, cohort, fresh=fresh)
-    waiting = [unit for unit in plan.units if not _done(plan, out, unit)]
+    waiting = [unit for unit in plan.units if not _done(out, unit)]
     if waiting:
         _run_all(plan, waiting, stored, out, jobs=jobs, on_progress=on_progress)
     return [load(out, unit) for unit in plan.units]
 
 
-def _done(plan: Plan, out: Path, unit: Unit) -> bool:
-    return _path(out, unit).exists() and load(out, unit).source == plan.source_of(unit.backbone)
+def _done(out: Path, unit: Unit) -> bool:
+    return _path(out, unit).exists() and load(out, unit).source == source_of(unit.backbone)
 
 
 def load(out: Path, unit: Unit) -> Result:

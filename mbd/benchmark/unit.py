@@ -14,7 +14,7 @@ from torch import nn
 
 from mbd.backbones.base import Backbone
 from mbd.benchmark.cost import milliseconds_a_row, parameters
-from mbd.benchmark.plan import Plan, Unit
+from mbd.benchmark.plan import Plan, Unit, source_of
 from mbd.benchmark.result import Measured, Result
 from mbd.cohort.batch import make_batch
 from mbd.cohort.cohort import Cohort, Partition, Split, Task
@@ -70,7 +70,7 @@ def run_unit(plan: Plan, unit: Unit, cohort: Cohort, *, on_progress: Callable[[f
     return Result(
         backbone=unit.backbone,
         seed=unit.seed,
-        source=plan.source_of(unit.backbone),
+        source=source_of(unit.backbone),
         parameters=parameters(backbone),
         milliseconds=milliseconds_a_row(backbone, timed),
         epochs=len(trained.transcript.curve),

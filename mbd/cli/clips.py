@@ -12,7 +12,8 @@ from mbd.errors import ClipError
 
 if TYPE_CHECKING:
     from mbd.clips.manifest import Clip
-    from mbd.clips.pipeline import Ask, Reading
+    from mbd.clips.reading import Reading
+    from mbd.clips.standing import Ask
 
 app = typer.Typer(help="Read short videos: words, opinions, scenes.", no_args_is_help=True)
 

@@ -7,7 +7,7 @@ import jiwer
 import numpy as np
 
 from mbd.clips.manifest import Clip
-from mbd.clips.pipeline import Reading
+from mbd.clips.reading import Reading
 from mbd.errors import ClipError
 from mbd.metrics.sentiment import classification_metrics
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mbd.clips.manifest import Clip
-from mbd.clips.pipeline import Reading
+from mbd.clips.reading import Reading
 from mbd.clips.stages import Sentiment
 from mbd.durable import write_durably
 

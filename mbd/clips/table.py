@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mbd.clips.manifest import PLACES, Clip
-from mbd.clips.pipeline import Reading
+from mbd.clips.reading import Reading
 from mbd.cohort.modality import Modality
 from mbd.durable import write_durably
 from mbd.errors import ClipError

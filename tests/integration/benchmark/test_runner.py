@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mbd.benchmark.plan import Plan, Unit
+from mbd.benchmark.plan import Plan, Unit, source_of
 from mbd.benchmark.runner import load, run
 from mbd.cohort import folder
 from mbd.cohort.manifest import KEY_BYTES
@@ -124,7 +124,7 @@ def test_a_network_whose_file_was_changed_is_done_again_and_the_others_are_not(f
     assert without_cost(run(PLAN, stored, out=tmp_path / "out")) == without_cost(finished[1])
     after = {name: path.read_bytes() for name, path in units.items()}
     assert {name for name in after if after[name] != before[name]} <= {"mbd-seed1.json"}
-    assert json.loads(after["mbd-seed1.json"])["source"] == PLAN.source_of("mbd") != PLAN.source_of("control")
+    assert json.loads(after["mbd-seed1.json"])["source"] == source_of("mbd") != source_of("control")
 
 
 def test_a_damaged_result_is_named(finished, tmp_path):

@@ -10,7 +10,7 @@ from torch import nn
 from mbd.backbones.base import Output
 from mbd.backbones.standardiser import Standardiser
 from mbd.benchmark import unit
-from mbd.benchmark.plan import Plan, Unit
+from mbd.benchmark.plan import Plan, Unit, source_of
 from mbd.cohort.cohort import Split
 from mbd.cohort.masks import draw_masks
 from mbd.cohort.modality import Modality
@@ -124,7 +124,7 @@ def test_errors_are_summed_by_person(cohort, monkeypatch):
     for measured in result.conditions.values():
         assert measured.errors == pytest.approx(tuple(sizes.values()))
         assert measured.metrics["mae"] == pytest.approx(sum(sizes.values()) / len(test))
-    assert result.source == plan.source_of("control")
+    assert result.source == source_of("control")
     assert told == sorted(told)
     assert told[-1] == 1.0
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mbd.clips.manifest import Clip
+from mbd.clips.reading import Reading
 from mbd.clips.stages import Opinion, Sentiment, Stages
 from mbd.clips.stock.plain import Plain
 
@@ -60,3 +61,24 @@ def clips(make_media, tmp_path_factory):
         Clip(name, who, outlet, day, make_media(folder / f"{name}.mp4", **media), place, None, None, None)
         for name, who, outlet, day, media in made
     )
+
+
+@pytest.fixture(scope="module")
+def make_reading():
+    """A clip's reading with what is given, and nothing else in it; each clip of a file of its own."""
+
+    def make(clip, *, said=None, opinions=None, scene=None, features=None):
+        return Reading(
+            clip=clip.clip,
+            subject=clip.subject,
+            people=(clip.subject,),
+            media=clip.clip,
+            stages="one",
+            withheld=(),
+            transcript=said,
+            opinions=opinions,
+            scenes=((0.0, scene),) if scene else (),
+            features=features or {},
+        )
+
+    return make

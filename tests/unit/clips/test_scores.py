@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from mbd.clips.pipeline import Reading
 from mbd.clips.scores import score
 from mbd.clips.stages import Opinion, Sentiment
 from mbd.errors import ClipError
@@ -12,12 +11,7 @@ from mbd.errors import ClipError
 GOOD, BAD = Opinion("jobs", Sentiment.POSITIVE), Opinion("jobs", Sentiment.NEGATIVE)
 
 
-def reading(clip, *, said=None, opinions=(), scene=None):
-    scenes = ((0.0, scene),) if scene else ()
-    return Reading(clip.clip, clip.subject, (clip.subject,), clip.clip, "", (), said, opinions, scenes, {})
-
-
-def test_scores_are_those_that_a_hand_computes(clips):
+def test_scores_are_those_that_a_hand_computes(clips, make_reading):
     known = [
         replace(clips[0], transcript="Kids are talking.", opinions=(GOOD,), scene="studio"),
         replace(clips[1], transcript="By the door", opinions=(GOOD,), scene="sea"),
@@ -25,10 +19,10 @@ def test_scores_are_those_that_a_hand_computes(clips):
         clips[3],
     ]
     readings = [
-        reading(clips[0], said="kids are walking", opinions=(GOOD,), scene="studio"),
-        reading(clips[1], said="by door", opinions=(BAD,), scene="studio"),
-        reading(clips[2], said="", opinions=()),
-        reading(clips[3]),
+        make_reading(clips[0], said="kids are walking", opinions=(GOOD,), scene="studio"),
+        make_reading(clips[1], said="by door", opinions=(BAD,), scene="studio"),
+        make_reading(clips[2], said="", opinions=()),
+        make_reading(clips[3]),
     ]
     found = score(known, readings)
     assert found["wer"] == pytest.approx(2 / 6)
@@ -52,17 +46,17 @@ def test_scores_are_those_that_a_hand_computes(clips):
         ("rock_and-roll", "rock and roll", 0),
     ],
 )
-def test_how_words_are_written_down_is_no_error(clips, truth, said, errors):
-    found = score([replace(clips[0], transcript=truth)], [reading(clips[0], said=said)])
+def test_how_words_are_written_down_is_no_error(clips, truth, said, errors, make_reading):
+    found = score([replace(clips[0], transcript=truth)], [make_reading(clips[0], said=said)])
     assert found["wer"] == pytest.approx(errors)
 
 
-def test_what_was_not_asked_for_is_not_judged(clips):
+def test_what_was_not_asked_for_is_not_judged(clips, make_reading):
     known = replace(clips[0], transcript="...", opinions=(GOOD,), scene="sea")
-    assert set(score([known], [reading(clips[0], said="so many words", opinions=None, scene="sea")])) == {
+    assert set(score([known], [make_reading(clips[0], said="so many words", opinions=None, scene="sea")])) == {
         "scene_macro_f1"
     }
-    assert score([known], [reading(clips[0], said="", opinions=())]) == {"aspect_macro_f1": 0.0}
+    assert score([known], [make_reading(clips[0], said="", opinions=())]) == {"aspect_macro_f1": 0.0}
     unseen = replace(known, scene=None)
     with pytest.raises(ClipError, match="truth of nothing"):
-        score([unseen], [reading(clips[0], said="", opinions=None, scene="sea")])
+        score([unseen], [make_reading(clips[0], said="", opinions=None, scene="sea")])

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from mbd.clips.pipeline import Reading, read_clips
+from mbd.clips.pipeline import read_clips
 from mbd.clips.table import class_names, write_table
 from mbd.cohort.cohort import Task
 from mbd.cohort.importers.table import Source, table
@@ -26,10 +26,6 @@ def nobody():
     return lambda _subject, _modality: False
 
 
-def made(clip, features):
-    return Reading(clip.clip, clip.subject, (clip.subject,), clip.clip, "", (), None, None, (), features)
-
-
 def test_a_table_of_readings_is_a_cohort_in_which_text_falls_with_the_voice(clips, stages, tmp_path):
     readings = read_clips(clips, stages, tmp_path / "out", withheld=nobody)
     cohort = cohort_of(tmp_path / "table", write_table(clips, readings, tmp_path / "table"))
@@ -38,21 +34,21 @@ def test_a_table_of_readings_is_a_cohort_in_which_text_falls_with_the_voice(clip
     assert cohort.features[AUDIO][1].tolist() == pytest.approx(list(readings[1].features[AUDIO]))
 
 
-def test_clips_of_which_nothing_is_left_have_no_row_and_no_name_is_special(clips, tmp_path):
+def test_clips_of_which_nothing_is_left_have_no_row_and_no_name_is_special(clips, tmp_path, make_reading):
     names = ["file", "allow_pickle", "a.npy", "a", "/", "__metadata__"]
     named = [replace(clips[0], clip=name) for name in names]
-    readings = [made(clip, {VISION: (float(n), 1.0)}) for n, clip in enumerate(named)]
+    readings = [make_reading(clip, features={VISION: (float(n), 1.0)}) for n, clip in enumerate(named)]
     gone = replace(clips[0], clip="gone")
-    write_table(clips[:1], [made(clips[0], {TEXT: (1.0,), VISION: (1.0,)})], tmp_path)
-    files = write_table([*named, gone], [*readings, made(gone, {})], tmp_path)
+    write_table(clips[:1], [make_reading(clips[0], features={TEXT: (1.0,), VISION: (1.0,)})], tmp_path)
+    files = write_table([*named, gone], [*readings, make_reading(gone, features={})], tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["index.csv", "vision.npy"]
     cohort = cohort_of(tmp_path, files)
     assert [row.clip for row in cohort.rows] == names
     assert [feature.tolist() for feature in cohort.features[VISION]] == [[n, 1.0] for n in range(6)]
 
 
-def test_a_table_that_was_not_finished_has_no_index(clips, monkeypatch, tmp_path):
-    readings = [made(clips[0], {VISION: (1.0,)})]
+def test_a_table_that_was_not_finished_has_no_index(clips, monkeypatch, tmp_path, make_reading):
+    readings = [make_reading(clips[0], features={VISION: (1.0,)})]
     write_table(clips[:1], readings, tmp_path)
 
     def full(*_args):
@@ -64,11 +60,11 @@ def test_a_table_that_was_not_finished_has_no_index(clips, monkeypatch, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_cannot_be_a_cohort_is_refused(clips, tmp_path):
-    one, other = made(clips[0], {TEXT: (1.0,)}), made(clips[1], {TEXT: (1.0, 2.0)})
+def test_what_cannot_be_a_cohort_is_refused(clips, tmp_path, make_reading):
+    one, other = make_reading(clips[0], features={TEXT: (1.0,)}), make_reading(clips[1], features={TEXT: (1.0, 2.0)})
     for listed, readings, message in (
         ([replace(clips[0], place={})], [one], "1 clips have no label, partition, split, such as 'a'"),
-        (clips[:1], [made(clips[0], {})], "No features"),
+        (clips[:1], [make_reading(clips[0], features={})], "No features"),
         (clips[:2], [one, other], "made 1 and 2 numbers of text"),
         (clips[:1], [replace(one, people=("ann", "ben"))], "The file of clip 'a' shows 2 people"),
     ):
@@ -79,11 +75,14 @@ def test_what_cannot_be_a_cohort_is_refused(clips, tmp_path):
     assert set(write_table(twice, [one, replace(one, clip="z")], tmp_path / "table")) == {TEXT}
 
 
-def test_labels_that_are_no_numbers_are_classes(clips):
+def test_labels_that_are_no_numbers_are_classes(clips, make_reading):
     def names(*labels):
         listed = [replace(clips[0], clip=str(n), place={"label": label}) for n, label in enumerate(labels)]
         gone = replace(clips[0], place={"label": "gone"})
-        return class_names([*listed, gone], [*(made(clip, {VISION: (1.0,)}) for clip in listed), made(gone, {})])
+        return class_names(
+            [*listed, gone],
+            [*(make_reading(clip, features={VISION: (1.0,)}) for clip in listed), make_reading(gone, features={})],
+        )
 
     assert names("0.5", "-1") == []
     assert names("sad", "glad", "sad") == ["glad", "sad"]
